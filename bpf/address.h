@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
+/* The addresses of datagrams on sockets that have no peer: cgroup hooks, before the tracepoint of the same call. */
+#pragma once
+
+#include "socket.h"
+
+static __always_inline int on_address(struct bpf_sock_addr *ctx, int v6, int sending)
+{
+	struct named_peer peer = { .fresh = 1, .sending = sending };
+	__be32 words[4];
+
+	if (!active())
+		return 1;
+	peer.socket = bpf_get_socket_cookie(ctx);
+	peer.port = bpf_ntohs((__u16)ctx->user_port);
+	if (v6) {
+		words[0] = ctx->user_ip6[0];
+		words[1] = ctx->user_ip6[1];
+		words[2] = ctx->user_ip6[2];
+		words[3] = ctx->user_ip6[3];
+		copy_v6(peer.address, words);
+	} else {
+		map_v4(peer.address, ctx->user_ip4);
+	}
+	name_peer(peer.socket, &peer);
+	return 1;
+}
+
+struct ipv4_header {
+	__u8 length : 4, version : 4;
+	__u8 tos;
+	__be16 total;
+	__be16 id;
+	__be16 fragment;
+	__u8 ttl;
+	__u8 protocol;
+	__u16 check;
+	__be32 source;
+	__be32 destination;
+};
+
+struct ipv6_header {
+	__u32 flow;
+	__be16 payload;
+	__u8 next;
+	__u8 hops;
+	__be32 source[4];
+	__be32 destination[4];
+};
+
+/* Where a datagram came from, read from its headers; 0 if that cannot be told (IPv6 extension headers). */
+static __always_inline int datagram_source(struct __sk_buff *skb, struct peer *from)
+{
+	struct ipv4_header v4;
+	struct ipv6_header v6;
+	__u32 transport;
+	__be16 port;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, 0, &v4, sizeof(v4)))
+			return 0;
+		map_v4(from->address, v4.source);
+		transport = v4.length * 4;
+	} else {
+		if (bpf_skb_load_bytes(skb, 0, &v6, sizeof(v6)))
+			return 0;
+		if (v6.next != IPPROTO_UDP && v6.next != IPPROTO_UDPLITE)
+			return 0;
+		copy_v6(from->address, v6.source);
+		transport = sizeof(v6);
+	}
+	if (bpf_skb_load_bytes(skb, transport, &port, sizeof(port)))
+		return 0;
+	from->port = bpf_ntohs(port);
+	return 1;
+}
+
+/* Delivery to a UDP socket without a peer: whoever reads it may not ask for the address. */
+static __always_inline int on_delivery(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct control *ctl;
+	struct socket_state *state;
+	struct peer from = {};
+
+	if (!sk)
+		return 1;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk || (sk->protocol != IPPROTO_UDP && sk->protocol != IPPROTO_UDPLITE) || sk->state == TCP_ESTABLISHED)
+		return 1;
+	ctl = active();
+	if (!ctl)
+		return 1;
+	state = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!state) {
+		lost(LOSS_SOCKET_STORAGE, 0, 0);
+		return 1;
+	}
+	from.generation = ctl->generation;
+	if (datagram_source(skb, &from))
+		add_candidate(state, &from);
+	else
+		state->crowded = ctl->generation;
+	return 1;
+}

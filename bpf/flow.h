@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
+/* Counting: which flow a call belongs to, and its sums. */
+#pragma once
+
+#include "socket.h"
+
+#define FLOW_ENTRIES 131072 /* replaced by the host */
+#define OWNER_ENTRIES 16384
+
+/*
+ * The sums, in two maps of which one is written to: control.generation & 1. Inserted and added to by every program;
+ * read, and after that emptied, by the host, and only while the other one is in use. Full: the bytes go to `owners`.
+ */
+struct flow_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, FLOW_ENTRIES);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} flows_0 SEC(".maps"), flows_1 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct flow_map);
+} flow_maps SEC(".maps") = { .values = { &flows_0, &flows_1 } };
+
+/* Per process and per user, in the same rhythm: how many flows they have, and what found no flow. Full: `losses`. */
+struct owner_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, OWNER_ENTRIES);
+	__type(key, struct process_key);
+	__type(value, struct owner);
+} owners_0 SEC(".maps"), owners_1 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct owner_map);
+} owner_maps SEC(".maps") = { .values = { &owners_0, &owners_1 } };
+
+/* One thing that happened on a socket. */
+struct count {
+	__u64 sent;
+	__u64 received;
+	__u8 sends;
+	__u8 receives;
+	__u8 connects;
+	__u8 accepts;
+	__u8 failures;
+	__u8 listens;
+	__u8 direction;
+	__u8 result;
+	__u8 flags;
+	__u8 softirq; /* the current task has nothing to do with it */
+	__u32 uid;    /* then: of the process that it belongs to */
+};
+
+static __always_inline void process_of(struct task_struct *task, struct process_key *key)
+{
+	key->start = task->group_leader->start_boottime;
+	key->tgid = task->tgid;
+	key->exec_id = (__u32)task->self_exec_id;
+}
+
+static __always_inline __u64 cookie_of(struct sock *sk)
+{
+	__u64 cookie = sk->__sk_common.skc_cookie.counter;
+
+	return cookie ? cookie : bpf_get_socket_cookie(sk);
+}
+
+/* A socket without a file is the kernel's own, whoever happens to be current. */
+static __always_inline int kernel_owned(struct sock *sk)
+{
+	struct socket *socket = sk->sk_socket;
+
+	return socket && !socket->file;
+}
+
+static __always_inline void socket_peer(struct sock *sk, struct flow_key *key)
+{
+	if (key->family == AF_INET)
+		map_v4(key->peer, sk->__sk_common.skc_daddr);
+	else
+		copy_v6(key->peer, sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32);
+	key->peer_port = bpf_ntohs(sk->__sk_common.skc_dport);
+}
+
+static __always_inline __u16 local_port(struct sock *sk)
+{
+	struct inet_sock *inet = (struct inet_sock *)sk;
+
+	/* Not skc_num: a socket that is being closed has lost it already. */
+	return bpf_ntohs(BPF_CORE_READ(inet, inet_sport));
+}
+
+static __always_inline void add(struct flow *f, const struct count *c)
+{
+	if (c->sends) {
+		__sync_fetch_and_add(&f->sent, c->sent);
+		__sync_fetch_and_add(&f->sends, 1);
+	}
+	if (c->receives) {
+		__sync_fetch_and_add(&f->received, c->received);
+		__sync_fetch_and_add(&f->receives, 1);
+	}
+}
+
+/* State changes are rare and come with the whole socket: what was not known yet is filled in. */
+static __always_inline void add_state(struct flow *f, struct sock *sk, const struct count *c)
+{
+	if (c->connects)
+		__sync_fetch_and_add(&f->connects, 1);
+	if (c->accepts)
+		__sync_fetch_and_add(&f->accepts, 1);
+	if (c->failures)
+		__sync_fetch_and_add(&f->failures, 1);
+	if (c->listens)
+		__sync_fetch_and_add(&f->listens, 1);
+	if (c->direction)
+		f->direction = c->direction;
+	if (c->result)
+		f->result = c->result;
+	if (!f->local_port)
+		f->local_port = local_port(sk);
+}
+
+/* The file that a task runs, for the case that its exec was lost. */
+static __always_inline void task_file(struct task_struct *task, __u64 *superblock, __u32 *device, __u64 *inode)
+{
+	struct mm_struct *mm = task->mm;
+	struct file *file = mm ? mm->exe_file : NULL;
+	struct inode *node = file ? file->f_inode : NULL;
+
+	if (!node)
+		return;
+	*superblock = (__u64)node->i_sb;
+	*device = node->i_sb->s_dev;
+	*inode = node->i_ino;
+}
+
+static __always_inline void describe_owner(struct owner *o, struct sock *sk, const struct count *c)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	o->netns = sk->__sk_common.skc_net.net->ns.inum;
+	o->protocol = sk->sk_protocol;
+	o->uid = c->uid;
+	if (c->softirq)
+		return;
+	o->uid = task->real_cred->uid.val;
+	o->cgroup = bpf_get_current_cgroup_id();
+	task_file(task, &o->superblock, &o->device, &o->inode);
+	BPF_CORE_READ_STR_INTO(&o->name, task, group_leader, comm);
+}
+
+static __always_inline void describe_flow(struct flow *f, struct sock *sk, const struct flow_key *key, const struct count *c)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	f->netns = sk->__sk_common.skc_net.net->ns.inum;
+	f->ifindex = sk->__sk_common.skc_bound_dev_if;
+	f->protocol = sk->sk_protocol;
+	f->local_port = local_port(sk);
+	if (key->family == AF_INET)
+		map_v4(f->local, sk->__sk_common.skc_rcv_saddr);
+	else
+		copy_v6(f->local, sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32);
+	f->flags = c->flags;
+	f->uid = c->uid;
+	if (c->softirq)
+		return;
+	f->uid = task->real_cred->uid.val;
+	f->cgroup = bpf_get_current_cgroup_id();
+	task_file(task, &f->superblock, &f->device, &f->inode);
+	BPF_CORE_READ_STR_INTO(&f->name, task, group_leader, comm);
+}
+
+/* The entry of a process or user in this generation, made if missing. */
+static __always_inline struct owner *owner_of(void *owners, const struct process_key *key, const struct owner *fresh)
+{
+	struct owner *o = bpf_map_lookup_elem(owners, key);
+
+	if (o)
+		return o;
+	bpf_map_update_elem(owners, key, fresh, BPF_NOEXIST);
+	return bpf_map_lookup_elem(owners, key);
+}
+
+static __always_inline void fold(struct owner *o, const struct count *c, __u16 protocol)
+{
+	if (!c->sends && !c->receives)
+		return;
+	__sync_fetch_and_add(&o->sent, c->sent);
+	__sync_fetch_and_add(&o->sends, c->sends);
+	__sync_fetch_and_add(&o->received, c->received);
+	__sync_fetch_and_add(&o->receives, c->receives);
+	__sync_fetch_and_add(&o->folded, 1);
+	if (o->protocol != protocol)
+		o->protocol = OWNER_MIXED;
+}
+
+/* Where a call is counted that gets no flow: with its process, or (beyond its user's share) with its user. */
+static __always_inline struct owner *find_owner(void *owners, const struct flow_key *key, const struct owner *fresh, __u32 share,
+						int *over)
+{
+	struct process_key user_key = { .tgid = fresh->uid, .exec_id = OWNER_USER };
+	struct owner *user = owner_of(owners, &user_key, fresh);
+	struct owner *owner = bpf_map_lookup_elem(owners, &key->process);
+
+	*over = user && __sync_fetch_and_add(&user->flows, 1) >= share;
+	if (!owner && *over)
+		return user;
+	if (!owner)
+		owner = owner_of(owners, &key->process, fresh);
+	if (owner && __sync_fetch_and_add(&owner->flows, 1) >= share)
+		*over = 1;
+	return owner;
+}
+
+/*
+ * The slow way: the first time in a generation that a process, a socket and a peer come together. A process or user that
+ * has used up its share, and whatever finds the map full, is counted without its peer.
+ */
+static __noinline int first_count(struct sock *sk, struct control *ctl, const struct flow_key *key, const struct count *c)
+{
+	__u32 slot = ctl->generation & 1;
+	void *flows = bpf_map_lookup_elem(&flow_maps, &slot);
+	void *owners = bpf_map_lookup_elem(&owner_maps, &slot);
+	struct owner fresh = {};
+	struct flow flow = {};
+	struct owner *owner;
+	struct flow *f;
+	int over, err;
+
+	if (!flows || !owners || expired(ctl, bpf_ktime_get_boot_ns()))
+		return 0;
+	describe_owner(&fresh, sk, c);
+	owner = find_owner(owners, key, &fresh, ctl->flow_share, &over);
+	if (!owner) {
+		lost(LOSS_OWNER_FULL, c->sent, c->received);
+		return 0;
+	}
+	if (over) {
+		fold(owner, c, sk->sk_protocol);
+		lost(LOSS_FLOW_SHARE, c->sent, c->received);
+		return 0;
+	}
+	describe_flow(&flow, sk, key, c);
+	err = bpf_map_update_elem(flows, key, &flow, BPF_NOEXIST);
+	f = bpf_map_lookup_elem(flows, key);
+	if (!f) {
+		fold(owner, c, sk->sk_protocol);
+		lost(err == -E2BIG ? LOSS_FLOW_FULL : LOSS_FLOW_MEMORY, c->sent, c->received);
+		return 0;
+	}
+	add(f, c);
+	add_state(f, sk, c);
+	return 0;
+}
+
+static __always_inline struct flow *flow_of(struct control *ctl, const struct flow_key *key)
+{
+	__u32 slot = ctl->generation & 1;
+	void *flows = bpf_map_lookup_elem(&flow_maps, &slot);
+
+	return flows ? bpf_map_lookup_elem(flows, key) : NULL;
+}
+
+/* Families that are counted. */
+static __always_inline int counted_family(__u16 family)
+{
+	return family == AF_INET || family == AF_INET6;
+}
+
+/* Sockets whose calls may each name another peer. */
+static __always_inline int datagram(struct sock *sk)
+{
+	return sk->sk_protocol == IPPROTO_UDP || sk->sk_protocol == IPPROTO_UDPLITE;
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0
+/* The list of hooks: one call each. docs/architecture.md tells how they play together. */
+#include "kernel.h"
+#include "event.h"
+#include "control.h"
+#include "socket.h"
+#include "address.h"
+#include "flow.h"
+#include "transfer.h"
+#include "state.h"
+#include "process.h"
+#include "existing.h"
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+/* Sends and receives of every kind of call end here, in the caller's context. */
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(sock_send, struct sock *sk, int length, int flags)
+{
+	return on_send(sk, length);
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(sock_receive, struct sock *sk, int length, int flags)
+{
+	return on_receive(sk, length, flags);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(sock_state, struct sock *sk, int old, int new)
+{
+	return on_state(sk, old, new);
+}
+
+/* Addresses that calls on sockets without a peer name. */
+SEC("cgroup/sendmsg4")
+int send_to_v4(struct bpf_sock_addr *ctx)
+{
+	return on_address(ctx, 0, 1);
+}
+
+SEC("cgroup/sendmsg6")
+int send_to_v6(struct bpf_sock_addr *ctx)
+{
+	return on_address(ctx, 1, 1);
+}
+
+SEC("cgroup/recvmsg4")
+int receive_v4(struct bpf_sock_addr *ctx)
+{
+	return on_address(ctx, 0, 0);
+}
+
+SEC("cgroup/recvmsg6")
+int receive_v6(struct bpf_sock_addr *ctx)
+{
+	return on_address(ctx, 1, 0);
+}
+
+/* Datagrams whose reader may not ask where they come from. */
+SEC("cgroup_skb/ingress")
+int deliver(struct __sk_buff *skb)
+{
+	return on_delivery(skb);
+}
+
+/* Lives of processes. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *binprm)
+{
+	return on_exec(task, binprm);
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child)
+{
+	return on_fork(parent, child);
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(process_exit, struct task_struct *task)
+{
+	return on_exit(task);
+}
+
+/* What was there before. */
+SEC("iter.s/task")
+int existing_tasks(struct bpf_iter__task *ctx)
+{
+	return on_existing_task(ctx->task);
+}
+
+SEC("iter/task_file")
+int existing_files(struct bpf_iter__task_file *ctx)
+{
+	return on_existing_file(ctx->task, ctx->file);
+}
+
+/* The host's own open files. */
+SEC("iter/task_file")
+int file_keys(struct bpf_iter__task_file *ctx)
+{
+	return on_file_key(ctx->meta->seq, ctx->task, ctx->file, ctx->fd);
+}
+
+/* Costs nothing but the call: what `make bench` subtracts. Never attached by the daemon. */
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(nothing, struct sock *sk, int length, int flags)
+{
+	return 0;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
+/* Connects, accepts and listens: uses of the network that may carry no byte. */
+#pragma once
+
+#include "flow.h"
+
+static __always_inline struct socket_state *claim(struct sock *sk, const struct process_key *owner)
+{
+	struct socket_state *state = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!state) {
+		lost(LOSS_SOCKET_STORAGE, 0, 0);
+		return NULL;
+	}
+	state->owner = *owner;
+	state->uid = bpf_get_current_uid_gid();
+	return state;
+}
+
+/* Counts a state change on the socket's flow, made if missing. */
+static __noinline int count_state(struct sock *sk, struct control *ctl, const struct flow_key *key, const struct count *c)
+{
+	struct flow *f = flow_of(ctl, key);
+
+	if (f)
+		add_state(f, sk, c);
+	else
+		first_count(sk, ctl, key, c);
+	return 0;
+}
+
+static __always_inline __u8 connect_result(struct sock *sk)
+{
+	switch (sk->sk_err) {
+	case 0:
+		return RESULT_ABANDONED;
+	case ECONNREFUSED:
+		return RESULT_REFUSED;
+	case ETIMEDOUT:
+		return RESULT_TIMED_OUT;
+	}
+	return RESULT_FAILED;
+}
+
+/*
+ * connect() and listen() run in the caller's context; what comes of a connect, and an accept, happen wherever the packet
+ * is processed, and belong to the process that was remembered.
+ */
+static __always_inline int on_state(struct sock *sk, int old, int new)
+{
+	struct control *ctl = active();
+	struct flow_key key = {};
+	struct count c = {};
+	struct socket_state *state;
+
+	if (!ctl || !counted_family(sk->__sk_common.skc_family))
+		return 0;
+	if (new != TCP_SYN_SENT && new != TCP_LISTEN && old != TCP_SYN_SENT && !(old == TCP_SYN_RECV && new == TCP_ESTABLISHED))
+		return 0;
+	key.family = sk->__sk_common.skc_family;
+	key.peer_kind = PEER_EXACT;
+	key.socket = cookie_of(sk);
+	if (new == TCP_SYN_SENT || new == TCP_LISTEN) {
+		if (kernel_owned(sk))
+			c.flags = FLOW_KERNEL;
+		else
+			process_of(bpf_get_current_task_btf(), &key.process);
+		claim(sk, &key.process);
+	} else {
+		state = bpf_sk_storage_get(&sockets, sk, 0, 0);
+		if (!state)
+			return 0;
+		key.process = state->owner;
+		c.softirq = 1;
+		c.uid = state->uid;
+	}
+	if (new == TCP_LISTEN) {
+		key.peer_kind = PEER_NONE;
+		c.listens = 1;
+		c.direction = DIRECTION_IN;
+		c.result = RESULT_LISTENING;
+		return count_state(sk, ctl, &key, &c);
+	}
+	socket_peer(sk, &key);
+	c.direction = DIRECTION_OUT;
+	if (new == TCP_SYN_SENT) {
+		c.connects = 1;
+		c.result = RESULT_PENDING;
+	} else if (new == TCP_ESTABLISHED && old == TCP_SYN_SENT) {
+		c.result = RESULT_OPEN;
+	} else if (new == TCP_ESTABLISHED) {
+		c.accepts = 1;
+		c.direction = DIRECTION_IN;
+		c.result = RESULT_OPEN;
+		c.flags = FLOW_LISTENER;
+	} else {
+		c.failures = 1;
+		c.result = connect_result(sk);
+	}
+	return count_state(sk, ctl, &key, &c);
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
+/* The ends of send and receive calls, in the context of the caller. */
+#pragma once
+
+#include "flow.h"
+
+static __always_inline void named(struct flow_key *key, const struct named_peer *peer)
+{
+	__builtin_memcpy(key->peer, peer->address, 16);
+	key->peer_port = peer->port;
+}
+
+/*
+ * The peer of a datagram that was sent: the address that the call named, else the socket's own, else (a corked socket
+ * gets its address with the first part) the one that this thread named last.
+ */
+static __always_inline void sent_to(struct sock *sk, struct flow_key *key)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct named_peer *peer = bpf_map_lookup_elem(&threads, &thread);
+	int mine = peer && peer->sending && peer->socket == key->socket;
+
+	if (mine && peer->fresh) {
+		peer->fresh = 0;
+		named(key, peer);
+	} else if (sk->__sk_common.skc_state == TCP_ESTABLISHED) {
+		socket_peer(sk, key);
+	} else if (mine) {
+		named(key, peer);
+	} else {
+		key->peer_kind = PEER_UNKNOWN;
+	}
+}
+
+/*
+ * The peer of a datagram that was received: the address that the call was told, else the socket's own, else the only one
+ * that has delivered to this socket.
+ */
+static __always_inline void received_from(struct sock *sk, struct flow_key *key, __u64 generation)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct named_peer *peer = bpf_map_lookup_elem(&threads, &thread);
+	struct socket_state *state;
+	struct peer *only;
+
+	if (peer && peer->fresh && !peer->sending && peer->socket == key->socket) {
+		peer->fresh = 0;
+		named(key, peer);
+		return;
+	}
+	state = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	if (sk->__sk_common.skc_state == TCP_ESTABLISHED) {
+		socket_peer(sk, key);
+		if (!state)
+			return;
+		/* Datagrams that came before the connect may still have been queued. */
+		only = only_candidate(state, sk, generation);
+		if (!only || (only->port == key->peer_port && same_address(only->address, key->peer)))
+			return;
+	} else {
+		only = state ? only_candidate(state, sk, generation) : NULL;
+		if (only) {
+			__builtin_memcpy(key->peer, only->address, 16);
+			key->peer_port = only->port;
+			return;
+		}
+	}
+	__builtin_memset(key->peer, 0, 16);
+	key->peer_port = 0;
+	key->peer_kind = PEER_INFERRED;
+}
+
+/* Beside a PEER_INFERRED flow stand entries without bytes for the peers that it may mean. */
+static __noinline int note_candidates(struct sock *sk, struct control *ctl, const struct flow_key *inferred)
+{
+	struct socket_state *state = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	struct count nothing = {};
+	struct flow_key key;
+
+	if (!state)
+		return 0;
+	for (int i = 0; i < CANDIDATES; i++) {
+		if (state->peers[i].state != SLOT_SET)
+			continue;
+		key = *inferred;
+		key.peer_kind = PEER_CANDIDATE;
+		__builtin_memcpy(key.peer, state->peers[i].address, 16);
+		key.peer_port = state->peers[i].port;
+		if (!flow_of(ctl, &key))
+			first_count(sk, ctl, &key, &nothing);
+	}
+	return 0;
+}
+
+static __always_inline void begin_key(struct sock *sk, struct flow_key *key, struct count *c)
+{
+	key->family = sk->__sk_common.skc_family;
+	key->peer_kind = PEER_EXACT;
+	key->socket = cookie_of(sk);
+	if (kernel_owned(sk))
+		c->flags = FLOW_KERNEL;
+	else
+		process_of(bpf_get_current_task_btf(), &key->process);
+}
+
+static __always_inline void count_flow(struct sock *sk, struct control *ctl, const struct flow_key *key, const struct count *c)
+{
+	struct flow *f = flow_of(ctl, key);
+
+	if (f)
+		add(f, c);
+	else
+		first_count(sk, ctl, key, c);
+}
+
+static __always_inline int on_send(struct sock *sk, int length)
+{
+	struct control *ctl = active();
+	struct flow_key key = {};
+	struct count c = { .sends = 1 };
+
+	if (!ctl || length < 0 || !counted_family(sk->__sk_common.skc_family))
+		return 0;
+	c.sent = length;
+	begin_key(sk, &key, &c);
+	if (datagram(sk))
+		sent_to(sk, &key);
+	else if (length)
+		socket_peer(sk, &key);
+	else
+		return 0;
+	count_flow(sk, ctl, &key, &c);
+	return 0;
+}
+
+static __always_inline int on_receive(struct sock *sk, int length, int flags)
+{
+	struct control *ctl = active();
+	struct flow_key key = {};
+	struct count c = { .receives = 1 };
+
+	if (!ctl || length < 0 || (flags & (MSG_PEEK | MSG_ERRQUEUE)) || !counted_family(sk->__sk_common.skc_family))
+		return 0;
+	c.received = length;
+	begin_key(sk, &key, &c);
+	if (datagram(sk))
+		received_from(sk, &key, ctl->generation);
+	else if (length)
+		socket_peer(sk, &key);
+	else
+		return 0;
+	count_flow(sk, ctl, &key, &c);
+	if (key.peer_kind == PEER_INFERRED)
+		note_candidates(sk, ctl, &key);
+	return 0;
+}

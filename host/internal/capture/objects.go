@@ -1,0 +1,216 @@
+package capture
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// mapNames are pinned with the programs of a version; control_word is pinned beside the versions.
+func mapNames() []string {
+	return []string{
+		kernelMapEvents, kernelMapFlowMaps, kernelMapFlows0, kernelMapFlows1, kernelMapLongTexts, kernelMapLosses,
+		kernelMapOwnerMaps, kernelMapOwners0, kernelMapOwners1, kernelMapProcesses, kernelMapScratches,
+		kernelMapSockets, kernelMapThreads, kernelMapUsersMade, kernelMapUsersRemoved,
+	}
+}
+
+// objects is one version's maps and links, and the iterators that work on them.
+type objects struct {
+	tag      uint64
+	dir      string
+	maps     map[string]*ebpf.Map
+	programs map[string]*ebpf.Program // iterators; attached programs too when this host loaded them
+	links    map[string]link.Link
+	adopted  bool // the maps and links were left by a host of the same version
+}
+
+// prepare sets sizes and constants in the object file's specification and gives its tag.
+func prepare(o *Options) (*ebpf.CollectionSpec, uint64, error) {
+	spec, err := loadKernel()
+	if err != nil {
+		return nil, 0, fmt.Errorf("read BPF object: %w", err)
+	}
+	s := o.sizes()
+	for name, entries := range map[string]uint32{
+		kernelMapEvents: s.ring, kernelMapFlows0: s.flows, kernelMapFlows1: s.flows,
+		kernelMapOwners0: s.owners, kernelMapOwners1: s.owners,
+		kernelMapProcesses: s.processes, kernelMapLongTexts: s.processes / share,
+	} {
+		spec.Maps[name].MaxEntries = entries
+	}
+	spec.Maps[kernelMapFlowMaps].InnerMap.MaxEntries = s.flows
+	spec.Maps[kernelMapOwnerMaps].InnerMap.MaxEntries = s.owners
+	delete(spec.Programs, kernelProgNothing)
+
+	sum := sha256.Sum256(fmt.Appendf(nil, "%x %v %s", sha256.Sum256(_KernelBytes), s, o.Instance))
+	tag := binary.LittleEndian.Uint64(sum[:]) | 1 // never 0, which switches off
+	if err := spec.Variables[kernelVarOwnTag].Set(tag); err != nil {
+		return nil, 0, fmt.Errorf("set tag: %w", err)
+	}
+	if err := spec.Variables[kernelVarHostTgid].Set(uint32(os.Getpid())); err != nil {
+		return nil, 0, fmt.Errorf("set host pid: %w", err)
+	}
+	return spec, tag, nil
+}
+
+// versionDir is where the pins of a version lie.
+func versionDir(root string, tag uint64) string {
+	return filepath.Join(root, fmt.Sprintf("%016x", tag))
+}
+
+// openControl gives the control word of the instance, which outlives versions.
+func openControl(root string, spec *ebpf.CollectionSpec) (*ebpf.Map, error) {
+	path := filepath.Join(root, "control")
+	m, err := ebpf.LoadPinnedMap(path, nil)
+	if err == nil {
+		return m, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open control word: %w", err)
+	}
+	if m, err = ebpf.NewMap(spec.Maps[kernelMapControlWord]); err != nil {
+		return nil, fmt.Errorf("make control word: %w", err)
+	}
+	if err := m.Pin(path); err != nil {
+		m.Close()
+		return nil, fmt.Errorf("pin control word: %w", err)
+	}
+	return m, nil
+}
+
+// adopt opens what a host of the same version left pinned; fs.ErrNotExist if there is nothing.
+func adopt(root string, spec *ebpf.CollectionSpec, tag uint64, control *ebpf.Map) (*objects, error) {
+	o := &objects{tag: tag, dir: versionDir(root, tag), maps: map[string]*ebpf.Map{}, links: map[string]link.Link{}, adopted: true}
+	if _, err := os.Lstat(o.dir); err != nil {
+		return nil, err
+	}
+	replace := map[string]*ebpf.Map{kernelMapControlWord: control}
+	for _, name := range mapNames() {
+		m, err := ebpf.LoadPinnedMap(filepath.Join(o.dir, name), nil)
+		if err != nil {
+			o.close()
+			return nil, fmt.Errorf("open pinned map %s: %w", name, err)
+		}
+		o.maps[name] = m
+		replace[name] = m
+	}
+	entries, err := os.ReadDir(filepath.Join(o.dir, "links"))
+	if err != nil {
+		o.close()
+		return nil, fmt.Errorf("list pinned links: %w", err)
+	}
+	for _, entry := range entries {
+		l, err := link.LoadPinnedLink(filepath.Join(o.dir, "links", entry.Name()), nil)
+		if err != nil {
+			o.close()
+			return nil, fmt.Errorf("open pinned link %s: %w", entry.Name(), err)
+		}
+		o.links[entry.Name()] = l
+	}
+	// Only the iterators are loaded again: everything else is at work already.
+	for name := range spec.Programs {
+		if !iterator(name) {
+			delete(spec.Programs, name)
+		}
+	}
+	if err := o.load(spec, replace); err != nil {
+		o.close()
+		return nil, err
+	}
+	return o, nil
+}
+
+func iterator(program string) bool {
+	return program == kernelProgExistingTasks || program == kernelProgExistingFiles || program == kernelProgFileKeys
+}
+
+// load makes maps and programs; those in replace are used instead of new ones.
+func (o *objects) load(spec *ebpf.CollectionSpec, replace map[string]*ebpf.Map) error {
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace})
+	if err != nil {
+		return fmt.Errorf("load BPF programs: %w", err)
+	}
+	o.programs = coll.Programs
+	for name, m := range coll.Maps {
+		if replaced := replace[name]; replaced != nil {
+			m.Close() // a clone of ours
+			continue
+		}
+		o.maps[name] = m
+	}
+	return nil
+}
+
+// install loads this version, attaches it and pins it. The programs do nothing before the control word names the tag.
+func install(root string, spec *ebpf.CollectionSpec, tag uint64, control *ebpf.Map, w way) (*objects, error) {
+	o := &objects{tag: tag, dir: versionDir(root, tag), maps: map[string]*ebpf.Map{}, links: map[string]link.Link{}}
+	err := o.load(spec, map[string]*ebpf.Map{kernelMapControlWord: control})
+	if err == nil {
+		err = o.attach(w)
+	}
+	if err == nil {
+		err = o.pin()
+	}
+	if err != nil {
+		o.close()
+		return nil, err
+	}
+	return o, nil
+}
+
+func (o *objects) attach(w way) error {
+	for _, h := range w.hooks() {
+		l, err := h.attach(o.programs[h.name])
+		if err != nil {
+			return fmt.Errorf("attach %s (without it %s would not be seen): %w", h.name, h.loses, err)
+		}
+		o.links[h.name] = l
+	}
+	return nil
+}
+
+// pin makes everything outlive the host. The directory gets its name last: one with a name is complete.
+func (o *objects) pin() error {
+	staging := o.dir + "-new"
+	if err := removePins(staging); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(staging, "links"), 0o700); err != nil {
+		return fmt.Errorf("make pin directory: %w", err)
+	}
+	for _, name := range mapNames() {
+		if err := o.maps[name].Pin(filepath.Join(staging, name)); err != nil {
+			return fmt.Errorf("pin map %s: %w", name, err)
+		}
+	}
+	for name, l := range o.links {
+		if err := l.Pin(filepath.Join(staging, "links", name)); err != nil {
+			return fmt.Errorf("pin link %s: %w", name, err)
+		}
+	}
+	if err := os.Rename(staging, o.dir); err != nil {
+		return fmt.Errorf("name pin directory: %w", err)
+	}
+	return nil
+}
+
+// close lets go of everything without detaching what is pinned.
+func (o *objects) close() {
+	for _, l := range o.links {
+		l.Close()
+	}
+	for _, p := range o.programs {
+		p.Close()
+	}
+	for _, m := range o.maps {
+		m.Close()
+	}
+}
