@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// now reads both clocks.
-func now() Moment {
+// Now reads both clocks.
+func Now() Moment {
 	var ts unix.Timespec
 	// The call cannot fail: the clock exists since Linux 2.6.39 and ts is ours.
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)

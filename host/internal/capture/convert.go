@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -101,9 +102,14 @@ func (c *converter) process(key kernelProcessKey, p *kernelProcess) (*Process, e
 	return e, nil
 }
 
-// endpoint gives an address as people know it: IPv4 where it is IPv4.
-func endpoint(raw [16]uint8, port uint16) netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom16(raw).Unmap(), port)
+// endpoint gives an address as people know it: IPv4 where it is IPv4, and a link-local one with the interface that the
+// socket is bound to, by number.
+func endpoint(raw [16]uint8, port uint16, ifindex uint32) netip.AddrPort {
+	address := netip.AddrFrom16(raw).Unmap()
+	if ifindex != 0 && address.Is6() && (address.IsLinkLocalUnicast() || address.IsLinkLocalMulticast()) {
+		address = address.WithZone(strconv.FormatUint(uint64(ifindex), 10))
+	}
+	return netip.AddrPortFrom(address, port)
 }
 
 // socketPeer tells which candidates belong to which flow.
@@ -119,7 +125,7 @@ func (c *converter) flows(flows, owners *ebpf.Map) ([]Flow, error) {
 	err := readMap(flows, func(key *kernelFlowKey, f *kernelFlow) {
 		if kernelPeerKind(key.PeerKind) == kernelPeerKindPEER_CANDIDATE {
 			at := socketPeer{key.Process, key.Socket}
-			candidates[at] = append(candidates[at], endpoint(key.Peer, key.PeerPort))
+			candidates[at] = append(candidates[at], endpoint(key.Peer, key.PeerPort, f.Ifindex))
 			return
 		}
 		out = append(out, c.flow(key, f))
@@ -147,7 +153,7 @@ func (c *converter) flow(key *kernelFlowKey, f *kernelFlow) Flow {
 	out := Flow{
 		Process: keyOf(key.Process), Socket: key.Socket, Layer: wire.Layer_LAYER_SOCKET,
 		Family: key.Family, Protocol: f.Protocol, Mapped: v4 && key.Family == unix.AF_INET6,
-		Local: endpoint(f.Local, f.LocalPort),
+		Local: endpoint(f.Local, f.LocalPort, f.Ifindex),
 		Sent:  f.Sent, Received: f.Received, Sends: f.Sends, Receives: f.Receives,
 		Connects: uint64(f.Connects), Accepts: uint64(f.Accepts), Failures: uint64(f.Failures), Listens: uint64(f.Listens),
 		Direction: wire.Direction(f.Direction), Result: wire.Result(f.Result),
@@ -167,7 +173,7 @@ func (c *converter) flow(key *kernelFlowKey, f *kernelFlow) Flow {
 	switch kernelPeerKind(key.PeerKind) {
 	case kernelPeerKindPEER_EXACT:
 		out.Peer = wire.Peer_PEER_EXACT
-		out.Remote = endpoint(key.Peer, key.PeerPort)
+		out.Remote = endpoint(key.Peer, key.PeerPort, f.Ifindex)
 	case kernelPeerKindPEER_INFERRED:
 		out.Peer = wire.Peer_PEER_INFERRED
 	case kernelPeerKindPEER_NONE:

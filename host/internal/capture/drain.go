@@ -111,7 +111,7 @@ func (k *Kernel) drain() error {
 	closing := k.closing
 	k.mu.Unlock()
 
-	moment := now()
+	moment := Now()
 	ended, began := k.generation, k.began
 	if err := k.switchTo(ended+1, moment.Boot, closing); err != nil {
 		return err
@@ -187,7 +187,7 @@ func (k *Kernel) readPending() error {
 
 // window reads a pair of maps that nobody writes to.
 func (k *Kernel) window(pair int, generation uint64, began, ended int64) (*Window, error) {
-	reference := now()
+	reference := Now()
 	w := &Window{Generation: generation, Start: at(began, reference), End: at(ended, reference)}
 	var err error
 	if w.Flows, err = k.convert.flows(k.objects.flows(pair), k.objects.owners(pair)); err != nil {

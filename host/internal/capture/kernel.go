@@ -120,7 +120,7 @@ func (k *Kernel) begin() error {
 	if k.options.Position.BootID == k.bootID {
 		journaled = k.options.Position.Generation
 	}
-	moment := now()
+	moment := Now()
 	s := k.options.sizes()
 	word.FlowShare, word.ProcessShare = s.flows/share, s.processes/share
 	word.Deadline = uint64(moment.Boot + int64(patience+k.options.Interval))

@@ -1,0 +1,57 @@
+# Everything that people and CI do. `make` needs Go alone.
+GO      ?= go
+PREFIX  ?= /usr
+DESTDIR ?=
+GOFLAGS += -trimpath
+LDFLAGS := -s -w
+PLUGINS := $(notdir $(wildcard plugins/*))
+
+export CGO_ENABLED := 0
+
+.PHONY: build help run test lab-repeat bench generate lint check install deps clean
+.DEFAULT_GOAL := build
+
+build: ## build bin/picosnitch and bin/plugins/*
+	$(GO) build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o bin/picosnitch ./host
+	@for p in $(PLUGINS); do \
+		echo "$(GO) build -o bin/plugins/picosnitch-plugin-$$p ./plugins/$$p"; \
+		$(GO) build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o bin/plugins/picosnitch-plugin-$$p ./plugins/$$p || exit 1; \
+	done
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## build, and monitor in the foreground (needs root)
+	bin/picosnitch start-no-daemon
+
+test: deps build ## run all tests; installs what they need, says so, and needs root for the lab
+	test/run.sh
+
+lab-repeat: deps build ## run the lab three times in a row
+	$(GO) test -count=3 -timeout 30m ./test/lab
+
+bench: build ## measure; docs/performance.md explains the figures
+	test/bench.sh
+
+generate: ## make the BPF objects and the wire contract's code anew (installs clang-14 and protoc)
+	test/deps.sh generate
+	$(GO) generate ./...
+
+lint: ## vet, staticcheck, formatting
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt would change:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+check: generate ## prove that generated files are fresh
+	git diff --exit-code -- '*_bpfel.go' '*_bpfel.o' '*.pb.go' go.mod go.sum
+
+install: build ## install into $(DESTDIR)$(PREFIX)
+	install -D -m 0755 bin/picosnitch $(DESTDIR)$(PREFIX)/bin/picosnitch
+	install -d -m 0755 $(DESTDIR)$(PREFIX)/libexec/picosnitch/plugins
+	install -m 0755 bin/plugins/* $(DESTDIR)$(PREFIX)/libexec/picosnitch/plugins/
+
+deps: ## install what the tests need (Debian packages)
+	test/deps.sh test
+
+clean: ## remove what was built
+	rm -rf bin

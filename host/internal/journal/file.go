@@ -1,0 +1,190 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
+)
+
+// lockWait is how long a start waits for another process to let go of the file: a restart overlaps a little.
+const lockWait = 2 * time.Second
+
+// growth is by how much the file grows at a time once it is larger than that.
+const growth = 1 << 20
+
+// checkDirectory makes dir when missing and refuses one that others could write: they would own the journal.
+func checkDirectory(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return fmt.Errorf("stat state directory %s: %w", dir, err)
+	}
+	if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+		return fmt.Errorf("state directory %s: owner %d, mode %04o; it must belong to uid %d with mode 0700",
+			dir, st.Uid, st.Mode&0o7777, os.Geteuid())
+	}
+	return nil
+}
+
+// setAside renames a file that cannot be read, so that a new one can be begun.
+func setAside(path string, cause error, now time.Time) (*Recovered, error) {
+	aside := path + ".corrupt-" + now.UTC().Format("20060102T150405.000000000Z")
+	if err := os.Rename(path, aside); err != nil {
+		return nil, fmt.Errorf("set %s aside (%w): %w", path, cause, err)
+	}
+	return &Recovered{Path: aside, Cause: cause}, nil
+}
+
+// syncDirectory makes the file's name durable; bbolt only does so for its content.
+func syncDirectory(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("open state directory: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("sync state directory: %w", err)
+	}
+	return nil
+}
+
+// database is bbolt with its file at hand.
+type database struct {
+	*bolt.DB
+	file *os.File
+}
+
+// abandon lets go of the file, and of the lock on it, and leaves the memory map behind. It is for what bbolt panicked on:
+// its own Close could wait for ever for a lock that the panic left taken.
+func (d database) abandon() error { return d.file.Close() }
+
+// openDatabase opens and checks the file at path. Its errors satisfy [isDamage] when the content is to blame.
+func openDatabase(path string) (database, error) {
+	var d database
+	options := &bolt.Options{
+		Timeout:      lockWait,
+		FreelistType: bolt.FreelistMapType,
+		NoStatistics: true,
+		OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
+			f, err = os.OpenFile(name, flag|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
+			d.file = f
+			return f, err
+		},
+	}
+	err := guard(func() (err error) {
+		d.DB, err = bolt.Open(path, 0o600, options)
+		return err
+	})
+	if err == nil {
+		d.AllocSize = growth
+		err = guard(func() error { return check(d) })
+	}
+	if err == nil {
+		err = syncDirectory(filepath.Dir(path))
+	}
+	if err == nil {
+		return d, nil
+	}
+	if d.file != nil {
+		_ = d.abandon() // bbolt closed it already, unless it panicked
+	}
+	if errors.Is(err, berrors.ErrTimeout) {
+		err = ErrLocked
+	}
+	return d, fmt.Errorf("open %s: %w", path, err)
+}
+
+// check reads the whole structure, and after an unclean stop also compares it with the list of free pages.
+func check(d database) error {
+	info, err := d.file.Stat()
+	if err != nil {
+		return fmt.Errorf("stat: %w", err)
+	}
+	return d.View(func(tx *bolt.Tx) error {
+		if tx.Size() > info.Size() {
+			return fmt.Errorf("%w: %d bytes, %d are missing", errDamaged, info.Size(), tx.Size()-info.Size())
+		}
+		if err := pages(tx, d.Info().PageSize); err != nil {
+			return err
+		}
+		if err := walk(tx); err != nil || tx.Bucket([]byte(nameMeta)) == nil {
+			return err
+		}
+		l, err := inspect(tx)
+		if err != nil || l.previous.Clean {
+			return err
+		}
+		var first error
+		for problem := range tx.Check() { // to the end: its goroutine waits for a reader
+			if first == nil {
+				first = fmt.Errorf("%w: %w", errDamaged, problem)
+			}
+		}
+		return first
+	})
+}
+
+// pages goes through the file from page to page. A page that claims to reach beyond the end would make tx.Check count to
+// four billion.
+func pages(tx *bolt.Tx, size int) error {
+	end := int(tx.Size() / int64(size))
+	for id := 0; id < end; {
+		page, err := tx.Page(id)
+		if err != nil {
+			return fmt.Errorf("read page %d: %w", id, err)
+		}
+		if page == nil || page.ID != id || page.OverflowCount > end-id-1 {
+			return fmt.Errorf("%w: page %d reaches beyond the end", errDamaged, id)
+		}
+		id++
+		if page.Type != "free" {
+			id += page.OverflowCount
+		}
+	}
+	return nil
+}
+
+// walk visits every key. It comes before tx.Check because a wild page number is a fault there that nobody can recover:
+// Check walks in a goroutine of its own.
+func walk(tx *bolt.Tx) error {
+	return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
+		return b.ForEach(func(k, v []byte) error {
+			if v == nil {
+				return fmt.Errorf("%w: a bucket inside %q", errDamaged, name)
+			}
+			return nil
+		})
+	})
+}
+
+// guard runs fn and turns bbolt's assertions, and faults on its memory map, into errors.
+func guard(fn func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", errDamaged, r)
+		}
+	}()
+	return fn()
+}
+
+// isDamage tells a file that cannot be what we wrote from an operating system that cannot read it now.
+func isDamage(err error) bool {
+	for _, cause := range []error{
+		errDamaged, berrors.ErrInvalid, berrors.ErrChecksum, berrors.ErrVersionMismatch,
+		unix.EFBIG, // a wild number in the list of free pages
+	} {
+		if errors.Is(err, cause) {
+			return true
+		}
+	}
+	return false
+}

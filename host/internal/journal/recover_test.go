@@ -1,0 +1,266 @@
+package journal
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/picosnitch/picosnitch/sdk"
+)
+
+// childDir makes the test binary an appender that is killed.
+const childDir = "PICOSNITCH_JOURNAL_CHILD"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childDir); dir != "" {
+		fmt.Fprintln(os.Stderr, appendForever(dir))
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// appendForever writes the last sequence of every Append to stdout once it returned.
+func appendForever(dir string) error {
+	j, err := Open(dir, testHost, time.Now)
+	if err != nil {
+		return err
+	}
+	if _, err := j.Cursor("a"); err != nil {
+		return err
+	}
+	fmt.Printf("%v\n", j.Epoch())
+	for i := uint64(1); ; i += 3 {
+		last := strconv.FormatUint(i+2, 10)
+		if _, _, err := j.Append(notices(3, fmt.Sprint(j.Epoch(), " ", i)), Mark{"last", []byte(last)}); err != nil {
+			return err
+		}
+		fmt.Println(last)
+	}
+}
+
+// kill runs an appender, kills it after a while and tells what it was promised.
+func kill(t *testing.T, dir string, after time.Duration) (epoch string, promised uint64) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childDir+"="+dir)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.StdoutPipe()
+	must(t, err, cmd.Start())
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() {
+		t.Fatalf("the appender did not start: %s", errs.String())
+	}
+	epoch = lines.Text()
+	timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	for lines.Scan() {
+		if n, err := strconv.ParseUint(lines.Text(), 10, 64); err == nil {
+			promised = n
+		}
+	}
+	_ = cmd.Wait()
+	if errs.Len() > 0 {
+		t.Fatalf("the appender failed: %s", errs.String())
+	}
+	return epoch, promised
+}
+
+func TestWhatAppendPromisedSurvivesKill(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var want []string
+	for round := range 4 {
+		epoch, promised := kill(t, dir, time.Duration(30+70*round)*time.Millisecond)
+		j := open(t, dir)
+		p, ok := j.Previous()
+		if promised > 0 && (!ok || p.Epoch.String() != epoch || p.Clean) {
+			t.Errorf("previous: %+v, want epoch %s, not clean", p, epoch)
+		}
+		if r, damaged := j.Recovered(); damaged {
+			t.Fatalf("set aside: %+v", r)
+		}
+		if ok && p.Epoch.String() == epoch {
+			mark, _ := j.Mark("last")
+			if p.Last < promised || string(mark) != fmt.Sprint(p.Last) {
+				t.Errorf("promised %d, kept %d, mark %s", promised, p.Last, mark)
+			}
+			for i := uint64(1); i < p.Last; i += 3 {
+				for n := range 3 {
+					want = append(want, fmt.Sprintf("%s %d %d", epoch, i, n))
+				}
+			}
+		}
+		must(t, j.Close())
+	}
+	j := open(t, dir)
+	equal(t, read(t, cursor(t, j, "a")), want)
+	if len(want) == 0 {
+		t.Error("nothing was ever appended")
+	}
+}
+
+// filled makes a closed journal with some records and returns its file.
+func filled(t *testing.T, dir string) string {
+	t.Helper()
+	j := open(t, dir)
+	cursor(t, j, "a")
+	for i := range 40 {
+		appendTo(t, j, notices(20, fmt.Sprint("needle ", i)))
+	}
+	must(t, j.Close())
+	return filepath.Join(dir, FileName)
+}
+
+func TestADamagedFileIsSetAside(t *testing.T) {
+	t.Parallel()
+	for name, damage := range map[string]func(data []byte) []byte{
+		"cut to half":      func(d []byte) []byte { return d[:len(d)/2] },
+		"cut to 10 bytes":  func(d []byte) []byte { return d[:10] },
+		"not a database":   func(d []byte) []byte { return bytes.Repeat([]byte("picosnitch"), 5000) },
+		"zeros after meta": func(d []byte) []byte { clear(d[8192:]); return d },
+		"ones after meta": func(d []byte) []byte {
+			for i := range d[8192:] {
+				d[8192+i] = 0xff
+			}
+			return d
+		},
+		"pages shuffled": func(d []byte) []byte {
+			for at := 8192; at+8192 <= len(d); at += 8192 {
+				page := bytes.Clone(d[at : at+4096])
+				copy(d[at:], d[at+4096:at+8192])
+				copy(d[at+4096:], page)
+			}
+			return d
+		},
+		"wild numbers": func(d []byte) []byte {
+			for at := 8192; at < len(d); at += 4096 {
+				for i := range 64 {
+					d[at+16+i] ^= byte(0x5a + i)
+				}
+			}
+			return d
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			path := filled(t, dir)
+			data, err := os.ReadFile(path)
+			must(t, err)
+			damaged := damage(data)
+			must(t, os.WriteFile(path, damaged, 0o600))
+			j := open(t, dir)
+			r, ok := j.Recovered()
+			if !ok || r.Cause == nil {
+				t.Fatalf("not reported: %+v", r)
+			}
+			if kept, err := os.ReadFile(r.Path); err != nil || !bytes.Equal(kept, damaged) {
+				t.Errorf("%s is not the damaged file: %v", r.Path, err)
+			}
+			c := cursor(t, j, "a")
+			if first, _ := appendTo(t, j, notices(1, "after")); first != 1 {
+				t.Errorf("first is %d", first)
+			}
+			equal(t, read(t, c), []string{"after 0"})
+		})
+	}
+}
+
+func TestAFlippedBitInABatchIsNotDelivered(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filled(t, dir)
+	data, err := os.ReadFile(path)
+	must(t, err)
+	needles := bytes.Count(data, []byte("needle 7 3"))
+	if needles == 0 {
+		t.Fatal("no batch to damage")
+	}
+	must(t, os.WriteFile(path, bytes.ReplaceAll(data, []byte("needle 7 3"), []byte("noodle 7 3")), 0o600))
+	j := open(t, dir)
+	c := cursor(t, j, "a")
+	for batch := range 40 {
+		b, err := c.Next(t.Context())
+		last := b.Last
+		var damaged *DamagedError
+		if errors.As(err, &damaged) != (batch == 7) {
+			t.Errorf("batch %d: %v", batch, err)
+		}
+		if damaged != nil {
+			last = damaged.Last
+		}
+		p, _ := j.Previous()
+		must(t, c.Ack(sdk.Watermark{Epoch: p.Epoch, Sequence: last}))
+	}
+	if lag := c.Lag(); lag != 0 {
+		t.Errorf("lag is %d", lag)
+	}
+}
+
+func TestAnEmptyFileIsANewJournal(t *testing.T) {
+	t.Parallel()
+	for name, data := range map[string][]byte{"empty": {}, "missing": nil} {
+		dir := t.TempDir()
+		if data != nil {
+			must(t, os.WriteFile(filepath.Join(dir, FileName), data, 0o600))
+		}
+		if _, ok := open(t, dir).Recovered(); ok {
+			t.Errorf("%s file was set aside", name)
+		}
+	}
+}
+
+func TestNoDamageEndsTheProcess(t *testing.T) {
+	t.Parallel()
+	path := filled(t, t.TempDir())
+	clean, err := os.ReadFile(path)
+	must(t, err)
+	open(t, filepath.Dir(path))
+	crashed, err := os.ReadFile(path) // as kill -9 would leave it
+	must(t, err)
+	random := rand.New(rand.NewPCG(1, 2)) // the same damage in every run
+	aside := 0
+	for round := range 60 {
+		dir := t.TempDir()
+		data := bytes.Clone(clean)
+		if round%2 == 0 {
+			data = bytes.Clone(crashed)
+		}
+		for range 1 + random.IntN(8) {
+			at := random.IntN(len(data))
+			if round%3 == 0 { // where the structure is, not the records
+				at = at&^4095 + random.IntN(64)
+			}
+			data[at] ^= byte(1 + random.IntN(255))
+		}
+		must(t, os.WriteFile(filepath.Join(dir, FileName), data, 0o600))
+		j, err := Open(dir, testHost, time.Now)
+		must(t, err)
+		if _, ok := j.Recovered(); ok {
+			aside++
+		}
+		c := cursor(t, j, "a")
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		_, _ = c.Next(ctx)
+		cancel()
+		_, _, aerr := j.Append(notices(3, "x"))
+		if cerr := j.Close(); (aerr != nil || cerr != nil) && aerr == nil {
+			t.Errorf("round %d: close: %v", round, cerr)
+		}
+	}
+	if aside == 0 || aside == 60 {
+		t.Errorf("%d of 60 files were set aside", aside)
+	}
+}

@@ -1,0 +1,54 @@
+package record
+
+import (
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/picosnitch/picosnitch/sdk"
+)
+
+const (
+	exeLog     = "exe.log"
+	timeFormat = "2006-01-02 15:04:05" // local time, as in 1.0.3
+	columnSize = 16                    // characters of the second field
+)
+
+// programLine is the line for a new name or path; path may be "scope:/path".
+func programLine(now time.Time, name, path string, news novelty, parent bool) string {
+	what := "new name, exe"
+	switch {
+	case !news.exe:
+		what = "new name"
+	case !news.name:
+		what = "new exe"
+	}
+	line := now.Format(timeFormat) + " " + column(name) + " " + sdk.EscapeString(path) + " (" + what + ")"
+	if parent {
+		line += " (parent)"
+	}
+	return line
+}
+
+// hashLine is the line for a hash: what is "new hash", "suspicious" or "clean".
+func hashLine(now time.Time, hash, path, what string) string {
+	return now.Format(timeFormat) + " " + column(hash) + " " + sdk.EscapeString(path) + " (" + what + ")"
+}
+
+// column escapes text and makes it exactly 16 characters, without cutting an escape in two.
+func column(text string) string {
+	var b strings.Builder
+	length := 0
+	for at := 0; at < len(text); {
+		_, size := utf8.DecodeRuneInString(text[at:])
+		unit := sdk.EscapeString(text[at : at+size])
+		n := utf8.RuneCountInString(unit)
+		if length+n > columnSize {
+			break
+		}
+		b.WriteString(unit)
+		length += n
+		at += size
+	}
+	return b.String() + strings.Repeat(" ", columnSize-length)
+}

@@ -1,0 +1,54 @@
+package sdk
+
+import (
+	"context"
+	"errors"
+
+	"github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
+)
+
+// Client is the host's end of a running plugin. Calls of a service that the plugin's Describe does not name among its
+// kinds answer codes.Unimplemented. Every call needs a context with a deadline: none has one of its own.
+type Client struct {
+	Conn   *grpc.ClientConn // owned by go-plugin's client, which closes it
+	Plugin wire.PluginClient
+	Sink   wire.SinkClient
+	Store  wire.StoreClient
+}
+
+// ClientPlugin is the host's entry of go-plugin's plugin map, under [PluginName]. Dispensing it gives a *[Client]:
+//
+//	Plugins: map[string]plugin.Plugin{sdk.PluginName: sdk.ClientPlugin()}
+//	…
+//	raw, err := protocol.Dispense(sdk.PluginName)
+//	client := raw.(*sdk.Client)
+func ClientPlugin() plugin.Plugin { return grpcPlugin{} }
+
+// grpcPlugin is both ends in go-plugin's eyes. It carries no more than go-plugin asks for: the broker stays unused, so
+// that a plugin may be written in a language that has none.
+type grpcPlugin struct {
+	plugin.NetRPCUnsupportedPlugin
+	server *server // nil on the host's side
+}
+
+// GRPCServer registers the services that the plugin implements.
+func (g grpcPlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
+	if g.server == nil {
+		return errors.New("register plugin services: this is the host's end")
+	}
+	g.server.register(s)
+	return nil
+}
+
+// GRPCClient returns a *Client.
+func (g grpcPlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+	return &Client{
+		Conn:   conn,
+		Plugin: wire.NewPluginClient(conn),
+		Sink:   wire.NewSinkClient(conn),
+		Store:  wire.NewStoreClient(conn),
+	}, nil
+}

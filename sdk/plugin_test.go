@@ -1,0 +1,167 @@
+package sdk_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/picosnitch/picosnitch/sdk"
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/sdk/sdktest"
+)
+
+// asPlugin makes the test binary serve one of the plugins below instead of running tests.
+const asPlugin = "PICOSNITCH_SDK_TEST"
+
+func TestMain(m *testing.M) {
+	switch plugin := os.Getenv(asPlugin); plugin {
+	case "store", "doubles", "insists", "chokes", "forgets":
+		sdk.Serve(&fileStore{fault: plugin})
+	case "counter":
+		sdk.Serve(counter{})
+	case "panics at start":
+		sdk.Serve(&fileStore{name: func() string { panic("no name today") }})
+	case "nameless":
+		sdk.Serve(&fileStore{name: func() string { return "" }})
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+// subject names the plugin that TestThePluginKeepsTheContract looks at, when TestTheSuiteFindsWhatIsWrong runs it.
+const subject = "PICOSNITCH_SDK_SUBJECT"
+
+func TestThePluginKeepsTheContract(t *testing.T) {
+	t.Parallel()
+	plugin := "store"
+	if other := os.Getenv(subject); other != "" {
+		plugin = other
+	}
+	sdktest.Run(t, sdktest.Options{Command: []string{os.Args[0]}, Env: []string{asPlugin + "=" + plugin}})
+}
+
+// TestTheSuiteFindsWhatIsWrong runs the test above in a process of its own, where it must fail.
+func TestTheSuiteFindsWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	for fault, part := range map[string]string{
+		"doubles": "acknowledges_a_stored_batch_again,_stores_it_once",
+		"insists": "takes_a_batch_whose_predecessors_are_lost",
+		"chokes":  "skips_kinds_of_records_that_it_does_not_know",
+		"forgets": "resumes_after_kill_-9",
+	} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestThePluginKeepsTheContract$/^"+part+"$")
+			cmd.Env = append(os.Environ(), subject+"="+fault)
+			out, err := cmd.Output()
+			if err == nil || !strings.Contains(string(out), "--- FAIL: TestThePluginKeepsTheContract/"+part) {
+				t.Errorf("%v: want a failure of %q, got:\n%s", err, part, out)
+			}
+		})
+	}
+}
+
+func TestASinkWithoutMemoryKeepsTheContract(t *testing.T) {
+	t.Parallel()
+	sdktest.Run(t, sdktest.Options{Command: []string{os.Args[0]}, Env: []string{asPlugin + "=counter"}})
+}
+
+// fileStore is the smallest store that is exactly-once: it rewrites one file for each batch.
+type fileStore struct {
+	name  func() string
+	fault string // what it does wrong, for TestTheSuiteFindsWhatIsWrong
+	path  string
+	asked sdk.Watermark // of the batch that was answered with a Rewind last
+	state fileState
+}
+
+type fileState struct {
+	Marks    []sdk.Watermark
+	Measures wire.Measures
+}
+
+func (s *fileStore) Describe() sdk.Description {
+	name := "file"
+	if s.name != nil {
+		name = s.name()
+	}
+	return sdk.Description{Name: name, Version: "1", Features: []string{"tests"}, Needs: sdk.Needs{MemoryMB: 64},
+		ConfigSchema: `{"type":"object"}`}
+}
+
+func (s *fileStore) Configure(_ context.Context, settings sdk.Settings) error {
+	s.path = filepath.Join(settings.Directory, "state.json")
+	text, err := os.ReadFile(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open state: %w", err)
+	}
+	return json.Unmarshal(text, &s.state)
+}
+
+func (s *fileStore) Health(context.Context) error { return nil }
+
+func (s *fileStore) Drain(context.Context) error {
+	return os.WriteFile(filepath.Join(filepath.Dir(s.path), "drained"), nil, 0o600)
+}
+
+func (s *fileStore) Watermarks(context.Context) ([]sdk.Watermark, error) { return s.state.Marks, nil }
+
+func (s *fileStore) Apply(_ context.Context, b *sdk.Batch) error {
+	mark := s.mark(b.Epoch)
+	this := sdk.Watermark{Epoch: b.Epoch, Sequence: b.First}
+	switch {
+	case mark.Sequence >= b.Last && s.fault != "doubles":
+		return nil
+	case b.First > mark.Sequence+1 && (s.asked != this || s.fault == "insists"):
+		s.asked = this
+		return &sdk.Rewind{Have: *mark}
+	}
+	mark.Sequence = b.Last
+	for r, row := range sdk.Rows(b.Batch) {
+		if f := r.GetFlow(); f != nil {
+			s.state.Measures.Sent += uint64(row[1].Number())
+			s.state.Measures.Rows++
+		} else if r.GetKind() == nil && s.fault == "chokes" {
+			return &sdk.Rejection{Sequences: []uint64{r.GetSequence()}}
+		}
+	}
+	if s.fault == "forgets" && b.First > 1 {
+		return nil
+	}
+	return s.save()
+}
+
+func (s *fileStore) save() error {
+	text, err := json.Marshal(&s.state)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.path+".new", text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(s.path+".new", s.path)
+}
+
+func (s *fileStore) mark(epoch sdk.Epoch) *sdk.Watermark {
+	for i := range s.state.Marks {
+		if s.state.Marks[i].Epoch == epoch {
+			return &s.state.Marks[i]
+		}
+	}
+	s.state.Marks = append(s.state.Marks, sdk.Watermark{Epoch: epoch})
+	return &s.state.Marks[len(s.state.Marks)-1]
+}
+
+func (s *fileStore) Query(_ context.Context, _ *wire.Query, page func(*wire.QueryPage) error) error {
+	return page(&wire.QueryPage{Rows: []*wire.QueryRow{{Measures: &s.state.Measures}}})
+}

@@ -1,0 +1,163 @@
+package sdk
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
+)
+
+// drainTimeout bounds the Drain of a plugin whose host died.
+const drainTimeout = 5 * time.Second
+
+// maxWatermarks is how many epochs a ConfigureResponse may name.
+const maxWatermarks = 64
+
+// server is the trunk's gRPC service, and what the sink's and the store's share with it.
+type server struct {
+	wire.UnimplementedPluginServer
+	plugin   Plugin
+	log      *slog.Logger
+	life     *lifecycle
+	settings Settings // written once, before life says that the plugin is ready
+	draining sync.Mutex
+}
+
+func newServer(p Plugin, log *slog.Logger) *server {
+	return &server{plugin: p, log: log, life: newLifecycle()}
+}
+
+// register offers exactly the services that the plugin implements.
+func (s *server) register(g *grpc.Server) {
+	wire.RegisterPluginServer(g, s)
+	if sink, ok := s.plugin.(Sink); ok {
+		wire.RegisterSinkServer(g, newSinkServer(s, sink))
+	}
+	if store, ok := s.plugin.(Store); ok {
+		wire.RegisterStoreServer(g, &storeServer{trunk: s, store: store})
+	}
+}
+
+func (s *server) Describe(context.Context, *wire.DescribeRequest) (*wire.DescribeResponse, error) {
+	return s.plugin.Describe().encode(kinds(s.plugin)), nil
+}
+
+func (s *server) Configure(ctx context.Context, r *wire.ConfigureRequest) (_ *wire.ConfigureResponse, err error) {
+	settings, err := decodeSettings(r)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, "configure: "+err.Error())
+	}
+	done, err := s.life.configure()
+	if err != nil {
+		return nil, err
+	}
+	finished := false
+	defer func() {
+		if !finished { // a panic passes through here
+			err = errors.New("configure: panic")
+		}
+		done(err)
+	}()
+	response, err := s.configure(ctx, settings)
+	finished = true
+	return response, configureError(err)
+}
+
+func (s *server) configure(ctx context.Context, settings Settings) (*wire.ConfigureResponse, error) {
+	if err := s.plugin.Configure(ctx, settings); err != nil {
+		return nil, err
+	}
+	s.settings = settings
+	response := &wire.ConfigureResponse{}
+	sink, ok := s.plugin.(Sink)
+	if !ok || settings.ReadOnly { // a plugin that takes no batches has nothing to resume
+		return response, nil
+	}
+	marks, err := sink.Watermarks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, mark := range marks[max(0, len(marks)-maxWatermarks):] {
+		response.Watermarks = append(response.Watermarks, mark.encode())
+	}
+	return response, nil
+}
+
+func (s *server) Health(ctx context.Context, _ *wire.HealthRequest) (*wire.HealthResponse, error) {
+	ctx, leave, err := s.life.enter(ctx, "health", true)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if err := s.plugin.Health(ctx); err != nil {
+		return &wire.HealthResponse{State: wire.HealthResponse_DEGRADED, Text: clip(err.Error())}, nil
+	}
+	return &wire.HealthResponse{State: wire.HealthResponse_OK}, nil
+}
+
+func (s *server) Drain(ctx context.Context, _ *wire.DrainRequest) (*wire.DrainResponse, error) {
+	if err := s.drain(ctx); err != nil {
+		return nil, callError("drain", err)
+	}
+	return &wire.DrainResponse{}, nil
+}
+
+func (s *server) drain(ctx context.Context) error {
+	s.draining.Lock() // a repeated Drain must not answer before the first one is through
+	defer s.draining.Unlock()
+	due, err := s.life.drain(ctx)
+	if err != nil || !due {
+		return err
+	}
+	return s.plugin.Drain(ctx)
+}
+
+// hostDied drains the plugin when there is nobody left to ask for it.
+func (s *server) hostDied() {
+	defer s.recovered("drain", nil)
+	s.log.Warn("plugin: standard input ended, so the host is gone")
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	if err := s.drain(ctx); err != nil {
+		s.log.Error("plugin drain: " + clip(err.Error()))
+	}
+}
+
+func (w Watermark) encode() *wire.Watermark {
+	return &wire.Watermark{Epoch: w.Epoch[:], Sequence: w.Sequence}
+}
+
+// configureError tells the host what will not get better by itself.
+func configureError(err error) error {
+	if errors.Is(err, ErrConfig) {
+		return status.Error(codes.InvalidArgument, clip(err.Error()))
+	}
+	return callError("configure", err)
+}
+
+// callError gives an error of a plugin its gRPC code. Unavailable is never among them: to the host it means that the
+// plugin is gone.
+func callError(what string, err error) error {
+	var retry *Retry
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return status.Error(codes.DeadlineExceeded, what+": "+clip(err.Error()))
+	case errors.Is(err, context.Canceled):
+		return status.Error(codes.Canceled, what+": "+clip(err.Error()))
+	case errors.As(err, &retry):
+		return status.Error(codes.Aborted, what+": "+clip(err.Error()))
+	}
+	if s, ok := status.FromError(err); ok && s.Code() != codes.Unavailable {
+		return err
+	}
+	return status.Error(codes.Unknown, what+": "+clip(err.Error()))
+}

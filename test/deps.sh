@@ -1,0 +1,38 @@
+#!/bin/sh
+# Installs the Debian packages that tests or code generation need, and says so. Usage: deps.sh test|generate
+set -eu
+
+# need COMMAND PACKAGE...: install the packages if the command is missing.
+need() {
+	command=$1
+	shift
+	command -v "$command" >/dev/null 2>&1 || missing="${missing:-} $*"
+}
+
+missing=
+case ${1:-test} in
+test)
+	need sqlite3 sqlite3
+	need ip iproute2
+	;;
+generate)
+	need clang-14 clang-14
+	need llvm-strip-14 llvm-14
+	need protoc protobuf-compiler
+	[ -e /usr/include/bpf/bpf_helpers.h ] || missing="$missing libbpf-dev"
+	;;
+*)
+	echo "usage: deps.sh test|generate" >&2
+	exit 2
+	;;
+esac
+
+[ -n "$missing" ] || exit 0
+echo "installing:$missing"
+if [ "$(id -u)" -ne 0 ]; then
+	echo "deps.sh: root is needed to install these packages" >&2
+	exit 1
+fi
+apt-get update -qq
+# shellcheck disable=SC2086
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing

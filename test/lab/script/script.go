@@ -1,0 +1,105 @@
+// Package script is what the lab and its generators say to each other: one JSON object a line, a command down, a reply
+// up.
+//
+// A generator is a puppet: it performs one command after the other and keeps account of what its own calls returned.
+// A command may hand the conversation over to another program image (exec) or another process (spawn); that one
+// then greets with its own Hello on the same pipe.
+package script
+
+// Verbs of a [Command].
+const (
+	Self     = "self"     // Reply.Process, with the hash
+	Facts    = "facts"    // Reply.Facts
+	Reset    = "reset"    // forgets sums; flows known until now are marked Before
+	Exit     = "exit"     // Reply.Facts, then ends; the end of input does the same
+	Socket   = "socket"   // Name, Net
+	Bind     = "bind"     // Name, Address
+	Listen   = "listen"   // Name
+	Accept   = "accept"   // Name, As
+	Connect  = "connect"  // Name, Address, Pending
+	Send     = "send"     // Name, Bytes, Times: send(2) on a connected socket
+	SendTo   = "sendto"   // Name, Peers, Bytes, Times for each peer
+	Receive  = "receive"  // Name, Bytes (streams: until so many), Times (datagrams): recv(2), no address asked
+	Read     = "read"     // the same by read(2)
+	RecvFrom = "recvfrom" // Name, Times: with the address
+	Peek     = "peek"     // Name: one recv with MSG_PEEK
+	Close    = "close"    // Name
+	Fork     = "fork"     // Name, Bytes, Times: fork(2), parent and child both send; Reply.Child
+	Threads  = "threads"  // Name, Threads, Bytes, Times: each thread sends
+	Pump     = "pump"     // Name, Bytes, Gap, Peers (optional): sends in the background until Halt
+	Drain    = "drain"    // Name: receives in the background until Halt
+	Halt     = "halt"     // ends Pump and Drain
+	Flood    = "flood"    // Name, Times: one byte to each of so many peers in 127.0.0.0/8
+	Exec     = "exec"     // Path, Args: execve(2), sockets stay open
+	Spawn    = "spawn"    // Path, Args, Leave: a child that has the sockets takes over; with Leave the parent ends at once
+)
+
+// Command is one thing to do. Fields that a verb does not name are ignored.
+type Command struct {
+	Do      string   `json:"do"`
+	Name    string   `json:"name,omitempty"` // of the socket
+	As      string   `json:"as,omitempty"`   // name of the accepted socket
+	Net     string   `json:"net,omitempty"`  // tcp4 tcp6 udp4 udp6
+	Address string   `json:"address,omitempty"`
+	Peers   []string `json:"peers,omitempty"`
+	Bytes   int      `json:"bytes,omitempty"` // of one call
+	Times   int      `json:"times,omitempty"` // calls; 0 is 1
+	Gap     int      `json:"gap,omitempty"`   // microseconds between two calls
+	Threads int      `json:"threads,omitempty"`
+	Pending bool     `json:"pending,omitempty"` // do not wait for the answer to a connect
+	Leave   bool     `json:"leave,omitempty"`
+	Path    string   `json:"path,omitempty"`
+	Args    []string `json:"args,omitempty"` // including argument 0
+}
+
+// Reply answers one command; a Reply with Hello set is the greeting of a program that has just started.
+type Reply struct {
+	Hello   bool     `json:"hello,omitempty"`
+	Process *Process `json:"process,omitempty"`
+	Facts   *Account `json:"facts,omitempty"`
+	Child   *Account `json:"child,omitempty"`
+	Local   string   `json:"local,omitempty"`  // of the socket, after the command
+	Remote  string   `json:"remote,omitempty"` // likewise
+	Bytes   uint64   `json:"bytes,omitempty"`  // that the calls returned
+	Calls   uint64   `json:"calls,omitempty"`
+	Errno   string   `json:"errno,omitempty"` // name of a system call's error, as ECONNREFUSED
+	Error   string   `json:"error,omitempty"` // any other: the script is wrong
+}
+
+// Process is a generator as it sees itself.
+type Process struct {
+	Pid    int      `json:"pid"`
+	Parent int      `json:"parent"`
+	UID    int      `json:"uid"`
+	Args   [][]byte `json:"args"` // bytes: not every argument is UTF-8
+	Exe    []byte   `json:"exe"`
+	Name   []byte   `json:"name"` // comm of the main thread
+	SHA256 string   `json:"sha256,omitempty"`
+	Netns  uint64   `json:"netns"` // inode
+}
+
+// Account is what one process did on the network.
+type Account struct {
+	Process Process `json:"process"`
+	Flows   []Flow  `json:"flows"`
+}
+
+// Flow is the sum over one protocol, local and remote address.
+type Flow struct {
+	Protocol int    `json:"protocol"`         // IPPROTO_*
+	Local    string `json:"local"`            // ip:port; IPv4-mapped addresses are unmapped
+	Remote   string `json:"remote,omitempty"` // empty: no peer, or not known to the caller
+	Sent     uint64 `json:"sent,omitempty"`
+	Received uint64 `json:"received,omitempty"`
+	Sends    uint64 `json:"sends,omitempty"`    // calls that returned more than 0
+	Receives uint64 `json:"receives,omitempty"` // likewise
+	Empty    uint64 `json:"empty,omitempty"`    // calls that returned 0: empty datagrams, the end of a stream
+	Connects uint64 `json:"connects,omitempty"`
+	Accepts  uint64 `json:"accepts,omitempty"`
+	Failures uint64 `json:"failures,omitempty"`
+	Listens  uint64 `json:"listens,omitempty"`
+	// Before tells that the flow existed when the account was reset, so that it may or may not have a row of its own.
+	Before bool `json:"before,omitempty"`
+	// Folded tells that the flow stands for many peers (Flood).
+	Folded bool `json:"folded,omitempty"`
+}
