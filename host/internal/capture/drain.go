@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
 )
 
 // chunk is how many map entries one system call moves.
@@ -170,6 +171,9 @@ func (k *Kernel) readPending() error {
 		err := k.events.ReadInto(&k.record)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			break
+		}
+		if errors.Is(err, ringbuf.ErrFlushed) {
+			continue // somebody called wake
 		}
 		if err != nil {
 			return fmt.Errorf("read exec ring: %w", err)
