@@ -70,13 +70,12 @@ func (d database) abandon() error { return d.file.Close() }
 func openDatabase(path string) (database, error) {
 	var d database
 	options := &bolt.Options{
-		Timeout:      lockWait,
+		Timeout:      lockWait, // for form's sake: the lock is ours already
 		FreelistType: bolt.FreelistMapType,
 		NoStatistics: true,
 		OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
-			f, err = os.OpenFile(name, flag|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
-			d.file = f
-			return f, err
+			d.file, err = openLocked(name, flag, mode)
+			return d.file, err
 		},
 	}
 	err := guard(func() (err error) {
@@ -96,27 +95,52 @@ func openDatabase(path string) (database, error) {
 	if d.file != nil {
 		_ = d.abandon() // bbolt closed it already, unless it panicked
 	}
-	if errors.Is(err, berrors.ErrTimeout) {
-		err = ErrLocked
-	}
 	return d, fmt.Errorf("open %s: %w", path, err)
 }
 
-// check reads the whole structure, and after an unclean stop also compares it with the list of free pages.
-func check(d database) error {
-	info, err := d.file.Stat()
+// openLocked opens the file, takes bbolt's lock on it before bbolt does, and checks its structure.
+func openLocked(name string, flag int, mode os.FileMode) (*os.File, error) {
+	f, err := os.OpenFile(name, flag|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
 	if err != nil {
-		return fmt.Errorf("stat: %w", err)
+		return nil, err
 	}
+	if err = lock(f); err == nil {
+		err = checkFile(f)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func checkFile(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 { // bbolt makes a new one of it
+		return err
+	}
+	return checkStructure(f, info.Size())
+}
+
+// lock waits a little for another process to let go.
+func lock(f *os.File) error {
+	for deadline := time.Now().Add(lockWait); ; time.Sleep(lockWait / 40) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return fmt.Errorf("lock: %w", err)
+		case time.Now().After(deadline):
+			return ErrLocked
+		}
+	}
+}
+
+// check reads everything once, and has bbolt check itself after an unclean stop.
+func check(d database) error {
 	return d.View(func(tx *bolt.Tx) error {
-		if tx.Size() > info.Size() {
-			return fmt.Errorf("%w: %d bytes, %d are missing", errDamaged, info.Size(), tx.Size()-info.Size())
-		}
-		if err := pages(tx, d.Info().PageSize); err != nil {
-			return err
-		}
-		if err := walk(tx); err != nil || tx.Bucket([]byte(nameMeta)) == nil {
-			return err
+		if tx.Bucket([]byte(nameMeta)) == nil {
+			return nil
 		}
 		l, err := inspect(tx)
 		if err != nil || l.previous.Clean {
@@ -129,39 +153,6 @@ func check(d database) error {
 			}
 		}
 		return first
-	})
-}
-
-// pages goes through the file from page to page. A page that claims to reach beyond the end would make tx.Check count to
-// four billion.
-func pages(tx *bolt.Tx, size int) error {
-	end := int(tx.Size() / int64(size))
-	for id := 0; id < end; {
-		page, err := tx.Page(id)
-		if err != nil {
-			return fmt.Errorf("read page %d: %w", id, err)
-		}
-		if page == nil || page.ID != id || page.OverflowCount > end-id-1 {
-			return fmt.Errorf("%w: page %d reaches beyond the end", errDamaged, id)
-		}
-		id++
-		if page.Type != "free" {
-			id += page.OverflowCount
-		}
-	}
-	return nil
-}
-
-// walk visits every key. It comes before tx.Check because a wild page number is a fault there that nobody can recover:
-// Check walks in a goroutine of its own.
-func walk(tx *bolt.Tx) error {
-	return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
-		return b.ForEach(func(k, v []byte) error {
-			if v == nil {
-				return fmt.Errorf("%w: a bucket inside %q", errDamaged, name)
-			}
-			return nil
-		})
 	})
 }
 
@@ -180,7 +171,6 @@ func guard(fn func() error) (err error) {
 func isDamage(err error) bool {
 	for _, cause := range []error{
 		errDamaged, berrors.ErrInvalid, berrors.ErrChecksum, berrors.ErrVersionMismatch,
-		unix.EFBIG, // a wild number in the list of free pages
 	} {
 		if errors.Is(err, cause) {
 			return true

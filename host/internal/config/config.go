@@ -1,0 +1,109 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/netip"
+)
+
+// FileName is the configuration's name in the user's directory.
+const FileName = "config.json"
+
+// MaxBytes is how large a configuration may be.
+const MaxBytes = 1 << 20
+
+// Config is what config.json says. The tags are its keys, ranges are inclusive; other rules stand in the comments.
+// A Config is read-only once loaded.
+type Config struct {
+	RetentionDays        int            `json:"DB retention (days)" range:"0..36500"`
+	SQLLog               bool           `json:"DB sql log"`
+	SQLServer            map[string]any `json:"DB sql server"` // client, table_name, the driver's own; numbers are json.Number
+	TextLog              bool           `json:"DB text log"`
+	WriteLimitSeconds    int            `json:"DB write limit (seconds)" range:"1..3600"` // length of a window
+	DashScrollZoom       bool           `json:"Dash scroll zoom"`
+	DashTheme            string         `json:"Dash theme"`
+	DesktopNotifications bool           `json:"Desktop notifications"`
+	EveryExe             bool           `json:"Every exe (not just conns)"`
+	GeoIPLookup          bool           `json:"GeoIP lookup"`
+	LogAddresses         bool           `json:"Log addresses"`
+	LogCommands          bool           `json:"Log commands"`
+	LogIgnore            []any          `json:"Log ignore"` // as written; Ignore is what it means
+	LogPorts             bool           `json:"Log ports"`
+	PerfPages            int            `json:"Perf ring buffer (pages)" range:"1..65536" rule:"power of two"`
+	RlimitNofile         *int           `json:"Set RLIMIT_NOFILE" range:"64..1048576"` // nil: as large as allowed
+	StDevMask            *int           `json:"Set st_dev mask" range:"0..4294967295"` // nil: every bit counts
+	VTAPIKey             string         `json:"VT API key"`                            // secret
+	VTFileUpload         bool           `json:"VT file upload"`
+	VTRequestSeconds     int            `json:"VT request limit (seconds)" range:"0..86400"` // between two requests
+
+	Entries map[string]Entry `json:"Plugins"` // as written; see Plugins for what they add up to
+
+	Ignore Ignore `json:"-"` // from LogIgnore
+	Host   Host   `json:"-"` // from Plugins.host.config
+}
+
+// Ignore says which flows make no row.
+type Ignore struct {
+	Hashes  [][32]byte     // SHA-256 of executables
+	Domains []string       // reversed ("org.example"), lower case
+	Subnets []netip.Prefix // of the remote address; masked, IPv4 as IPv4
+	Ports   []uint16
+}
+
+// Host holds the settings of the host itself, which 1.0.3 did not have.
+type Host struct {
+	Redaction map[string]bool `json:"redaction"` // rule -> on; a rule that is not named is on
+}
+
+// Unredacted lists the redaction rules that are switched off, sorted.
+func (h Host) Unredacted() []string {
+	var off []string
+	for _, rule := range sortedKeys(h.Redaction) {
+		if !h.Redaction[rule] {
+			off = append(off, rule)
+		}
+	}
+	return off
+}
+
+// Defaults is the configuration of a machine whose user has said nothing.
+func Defaults() Config {
+	return Config{
+		RetentionDays:        30,
+		SQLLog:               true,
+		SQLServer:            map[string]any{},
+		WriteLimitSeconds:    10,
+		DashScrollZoom:       true,
+		DesktopNotifications: true,
+		GeoIPLookup:          true,
+		LogAddresses:         true,
+		LogCommands:          true,
+		LogIgnore:            []any{},
+		LogPorts:             true,
+		PerfPages:            256,
+		VTRequestSeconds:     15,
+		Entries:              map[string]Entry{},
+	}
+}
+
+// Encode writes a configuration as 1.0.3 did: indented by two, keys sorted, text as it is. It holds the secrets.
+func Encode(c Config) ([]byte, error) {
+	compact, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	d := json.NewDecoder(bytes.NewReader(compact))
+	d.UseNumber()
+	var sorted map[string]any // encoding/json sorts the keys of maps, not those of structs
+	if err := d.Decode(&sorted); err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(sorted); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
+}

@@ -1,0 +1,190 @@
+package config
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+)
+
+// setPlugin stores what only "Plugins" has.
+func (l *loader) setPlugin(n node, field reflect.Value, key string) {
+	switch into := field.Addr().Interface().(type) {
+	case *map[string]Entry:
+		*into = l.entries(n, key)
+	case **Network:
+		*into = l.network(n, key)
+	case *map[string]string:
+		*into = l.paths(n, key)
+	case *json.RawMessage:
+		if _, ok := n.value.(object); !ok {
+			l.wrongType(n, key, "an object")
+			return
+		}
+		*into = json.RawMessage(l.data[n.at:n.end])
+	case *map[string]bool:
+		*into = l.switches(n, key)
+	default:
+		l.report(Error, n.at, key, "is of a type that picosnitch cannot read", "")
+	}
+}
+
+// entries reads "Plugins". An entry with an Error is left out: it could run unpinned or unbounded.
+func (l *loader) entries(n node, key string) map[string]Entry {
+	out := map[string]Entry{}
+	members, ok := n.value.(object)
+	if !ok {
+		l.wrongType(n, key, "an object")
+		return out
+	}
+	seen := map[string]bool{}
+	for _, m := range members {
+		path := key + "." + m.key
+		before := len(l.problems)
+		switch fields, ok := m.value.value.(object); {
+		case !pluginName(m.key):
+			l.report(Error, m.at, path, "is not a name", "1 to 32 of a-z, 0-9 and -, not beginning with -")
+		case seen[m.key]:
+			l.report(Error, m.at, path, "stands here a second time", "remove one of the two")
+		case !ok:
+			l.wrongType(m.value, path, "an object")
+		default:
+			e := l.entry(fields, m, path+".")
+			if !Broken(l.problems[before:]) {
+				out[m.key] = e
+			}
+		}
+		seen[m.key] = true
+	}
+	return out
+}
+
+// entry reads one plugin's settings.
+func (l *loader) entry(fields object, m member, path string) Entry {
+	var e Entry
+	if m.key == hostEntry {
+		var only struct {
+			Config json.RawMessage `json:"config"`
+		}
+		l.fill(fields, &only, path)
+		e.Config = only.Config
+		return e
+	}
+	l.fill(fields, &e, path)
+	e.SHA256 = strings.ToLower(e.SHA256)
+	if b, err := hex.DecodeString(e.SHA256); e.SHA256 != "" && (err != nil || len(b) != 32) {
+		l.about(fields, "sha256", path, "must be 64 hexadecimal digits")
+	}
+	if e.Path != "" && !cleanPath(e.Path) {
+		l.about(fields, "path", path, "must be an absolute path without . or ..")
+	}
+	return e
+}
+
+// about reports on the value of a key.
+func (l *loader) about(fields object, key, path, what string) {
+	n, _ := fields.find(key)
+	l.report(Error, n.at, path+key, what, "")
+}
+
+// pluginName tells what may name a plugin: it becomes a file name, a directory and a part of logs.
+func pluginName(name string) bool {
+	if name == "" || len(name) > 32 || name[0] == '-' {
+		return false
+	}
+	return strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+func cleanPath(path string) bool {
+	return filepath.IsAbs(path) && filepath.Clean(path) == path && !strings.ContainsRune(path, 0)
+}
+
+func (l *loader) network(n node, key string) *Network {
+	switch v := n.value.(type) {
+	case string:
+		if v == "none" || v == "host" {
+			return &Network{Host: v == "host"}
+		}
+	case []node:
+		out := &Network{}
+		for i, e := range v {
+			peer, ok := e.value.(string)
+			if !ok || !hostPort(peer) {
+				l.report(Error, e.at, fmt.Sprintf("%s[%d]", key, i), "must be \"host:port\"", "")
+				continue
+			}
+			out.Peers = append(out.Peers, peer)
+		}
+		return out
+	}
+	l.report(Error, n.at, key, "must be \"none\", \"host\" or a list of \"host:port\"", "")
+	return nil
+}
+
+func hostPort(peer string) bool {
+	host, port, err := net.SplitHostPort(peer)
+	if err != nil || host == "" || strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == '/' }) {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
+}
+
+func (l *loader) paths(n node, key string) map[string]string {
+	members, ok := n.value.(object)
+	if !ok {
+		l.wrongType(n, key, "an object: { \"/path\": \"ro\" or \"rw\" }")
+		return nil
+	}
+	out := map[string]string{}
+	for _, m := range members {
+		mode, _ := m.value.value.(string)
+		switch {
+		case !cleanPath(m.key) || m.key == "/":
+			l.report(Error, m.at, key+"."+m.key, "must be an absolute path without . or .., and not /", "")
+		case mode != "ro" && mode != "rw":
+			l.report(Error, m.value.at, key+"."+m.key, "must be \"ro\" or \"rw\"", "")
+		default:
+			out[m.key] = mode
+		}
+	}
+	return out
+}
+
+// switches reads an object of true and false.
+func (l *loader) switches(n node, key string) map[string]bool {
+	members, ok := n.value.(object)
+	if !ok {
+		l.wrongType(n, key, "an object: { \"name\": true or false }")
+		return nil
+	}
+	out := map[string]bool{}
+	for _, m := range members {
+		on, ok := m.value.value.(bool)
+		if !ok {
+			l.wrongType(m.value, key+"."+m.key, "true or false")
+			continue
+		}
+		out[m.key] = on
+	}
+	return out
+}
+
+// host reads the host's own settings out of Plugins.host.config.
+func (l *loader) host(members object) Host {
+	var h Host
+	for _, key := range []string{"Plugins", hostEntry, "config"} {
+		n, _ := members.find(key)
+		next, ok := n.value.(object)
+		if !ok {
+			return h
+		}
+		members = next
+	}
+	l.fill(members, &h, "Plugins.host.config.")
+	return h
+}
