@@ -1,0 +1,154 @@
+package store
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"slices"
+
+	"github.com/picosnitch/picosnitch/sdk"
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
+)
+
+// Kinds of rows of flows.
+const (
+	kindSocket = 1 // counted at the socket
+	kindExec   = 2
+	kindOther  = 3 // counted at another layer, would count bytes twice
+)
+
+// writer stores batches over the one connection that writes. Whoever uses it holds [Store.turn].
+type writer struct {
+	conn *conn
+	in   *interner
+	// asked is the batch that was answered with a rewind last, see [writer.resume].
+	asked sdk.Watermark
+}
+
+func newWriter(c *conn) *writer { return &writer{conn: c, in: newInterner(c)} }
+
+// apply stores a batch and its watermark in one transaction, or nothing. ctx is looked at between records.
+func (w *writer) apply(ctx context.Context, b *sdk.Batch) error {
+	err := w.conn.transact(func() error {
+		epoch, have, err := w.epoch(b)
+		if err != nil {
+			return err
+		}
+		if b.Last <= have {
+			return nil
+		}
+		missing, err := w.resume(b, have)
+		if err != nil {
+			return err
+		}
+		return w.store(ctx, b, epoch, have, missing)
+	})
+	if err != nil {
+		w.in.forget()
+	}
+	return err
+}
+
+// epoch finds the batch's epoch, adding it if it is new, and what is held of it.
+func (w *writer) epoch(b *sdk.Batch) (id int64, have uint64, err error) {
+	row := make([]driver.Value, 2)
+	found, err := w.conn.row("SELECT id, sequence FROM epochs WHERE host_id = ? AND epoch = ?", row,
+		blob(b.GetHostId()), b.Epoch[:])
+	if err != nil {
+		return 0, 0, fmt.Errorf("read watermark: %w", err)
+	}
+	if found {
+		id, _ = row[0].(int64)
+		sequence, _ := row[1].(int64)
+		return id, uint64(sequence), nil
+	}
+	id, err = w.conn.insert("INSERT INTO epochs (host_id, epoch, sequence, chain) VALUES (?, ?, 0, zeroblob(32))",
+		blob(b.GetHostId()), b.Epoch[:])
+	if err != nil {
+		return 0, 0, fmt.Errorf("add epoch: %w", err)
+	}
+	return id, 0, nil
+}
+
+// resume decides about a batch that does not begin where the last one ended. The host is asked for what is missing,
+// unless the batch itself carries the gap that explains it. A host that comes with the same batch again has no more (the
+// file was new when its journal had already forgotten the beginning): then the hole is taken, and noted as a gap.
+func (w *writer) resume(b *sdk.Batch, have uint64) (missing bool, err error) {
+	if b.First == have+1 {
+		return false, nil
+	}
+	this := sdk.Watermark{Epoch: b.Epoch, Sequence: b.First}
+	if b.First > have+1 && explained(b, have) {
+		return false, nil
+	}
+	if b.First > have+1 && w.asked == this {
+		return true, nil
+	}
+	w.asked = this
+	return false, &sdk.Rewind{Have: sdk.Watermark{Epoch: b.Epoch, Sequence: have}}
+}
+
+// explained says whether a gap in the batch covers the records between have and the batch.
+func explained(b *sdk.Batch, have uint64) bool {
+	return slices.ContainsFunc(b.GetRecords(), func(r *wire.Record) bool {
+		g := r.GetGap()
+		return g != nil && string(g.GetEpoch()) == string(b.Epoch[:]) && g.GetFirst() <= have+1 && g.GetLast() >= b.First-1
+	})
+}
+
+func (w *writer) store(ctx context.Context, b *sdk.Batch, epoch int64, have uint64, missing bool) error {
+	batch, err := w.conn.insert("INSERT INTO batches (epoch, first, last, previous, root) VALUES (?, ?, ?, ?, ?)",
+		epoch, int64(b.First), int64(b.Last), blob(b.GetPrevious()), blob(b.GetRoot()))
+	if err != nil {
+		return fmt.Errorf("add batch: %w", err)
+	}
+	if missing {
+		if err := w.noteMissing(b, have); err != nil {
+			return err
+		}
+	}
+	for i, r := range b.GetRecords() {
+		if i%256 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := w.record(b, batch, r); err != nil {
+			return fmt.Errorf("record %d: %w", r.GetSequence(), err)
+		}
+	}
+	var previous, root sdk.Hash
+	copy(previous[:], b.GetPrevious())
+	copy(root[:], b.GetRoot())
+	chain := sdk.Chain(b.Batch, previous, root)
+	if _, err := w.conn.exec("UPDATE epochs SET sequence = ?, chain = ? WHERE id = ?", int64(b.Last), chain[:], epoch); err != nil {
+		return fmt.Errorf("set watermark: %w", err)
+	}
+	return nil
+}
+
+// record stores one record; those of kinds that this version does not know are skipped.
+func (w *writer) record(b *sdk.Batch, batch int64, r *wire.Record) error {
+	switch k := r.GetKind().(type) {
+	case *wire.Record_Flow:
+		return w.flow(b, batch, r, k.Flow)
+	case *wire.Record_Exec:
+		return w.exec(b, batch, r, k.Exec)
+	case *wire.Record_Notice:
+		return w.notice(batch, r, k.Notice)
+	case *wire.Record_Gap:
+		return w.gap(batch, r, k.Gap)
+	case *wire.Record_Listen:
+		return w.event(batch, r, k.Listen.GetTime())
+	case *wire.Record_Name:
+		return w.event(batch, r, k.Name.GetTime())
+	case *wire.Record_Verdict:
+		return w.event(batch, r, k.Verdict.GetTime())
+	case *wire.Record_Config:
+		return w.event(batch, r, k.Config.GetTime())
+	case *wire.Record_HashResolved:
+		if err := w.in.resolve(r); err != nil {
+			return err
+		}
+		return w.event(batch, r, k.HashResolved.GetTime())
+	}
+	return nil
+}

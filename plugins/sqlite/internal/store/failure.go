@@ -1,0 +1,57 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
+
+	"github.com/picosnitch/picosnitch/sdk"
+)
+
+// code is the primary result code of SQLite in an error, 0 when there is none.
+func code(err error) int {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return 0
+	}
+	return e.Code() & 0xff
+}
+
+// corrupt says whether an error means that the file itself is damaged.
+func corrupt(err error) bool {
+	c := code(err)
+	return c == lib.SQLITE_CORRUPT || c == lib.SQLITE_NOTADB
+}
+
+// applyError turns what went wrong with a batch into an answer of the contract. Nothing of the batch is stored then, so
+// that sending it again loses nothing.
+func applyError(err error, path string) error {
+	var (
+		rewind *sdk.Rewind
+		reject *sdk.Rejection
+	)
+	if err == nil || errors.As(err, &rewind) || errors.As(err, &reject) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	wait, downstream, what := 5*time.Second, true, ""
+	switch code(err) {
+	case lib.SQLITE_FULL:
+		what = "no space left for " + path + "; free some space, or lower `DB retention (days)`"
+	case lib.SQLITE_READONLY:
+		what = path + " cannot be written (read-only file, directory or file system)"
+	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
+		wait, what = time.Second, path+" is locked by another program"
+	case lib.SQLITE_IOERR:
+		what = "disk error at " + path
+	case lib.SQLITE_CANTOPEN:
+		what = path + " or its -wal file cannot be opened"
+	default:
+		wait, downstream, what = time.Second, false, "store in "+path
+	}
+	return &sdk.Retry{After: wait, Downstream: downstream, Err: fmt.Errorf("%s: %w", what, err)}
+}

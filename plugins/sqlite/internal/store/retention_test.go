@@ -1,0 +1,109 @@
+package store
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
+)
+
+// prune does all steps of retention at a time.
+func prune(t *testing.T, s *Store, now time.Time, keep time.Duration) {
+	t.Helper()
+	for range 10_000 {
+		more, err := s.step(t.Context(), now.Add(-keep))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !more {
+			return
+		}
+	}
+	t.Fatal("retention does not come to an end")
+}
+
+func TestSixtyDaysWithARetentionOfTenKeepTenAndNoLeftovers(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	daily := process("/bin/daily", "daily", 1)
+	next := uint64(1)
+	for day := range int64(60) {
+		var records []*wire.Record
+		for i := range int64(10) {
+			n := int(day*10 + i)
+			records = append(records,
+				flow(day*86400+i*60, daily, 1, 1, "1.1.1.1", "daily.example"),
+				flow(day*86400+i*60, process(fmt.Sprintf("/bin/%d", n), fmt.Sprint("once ", n), n+10), 1, 1,
+					fmt.Sprintf("10.0.%d.%d", n/250, n%250), fmt.Sprintf("n%d.example", n)))
+		}
+		records = append(records, &wire.Record{Kind: &wire.Record_Gap{Gap: &wire.Gap{End: start + day*86400e9}}},
+			&wire.Record{Kind: &wire.Record_Notice{Notice: &wire.Notice{Time: start + day*86400e9}}},
+			&wire.Record{Kind: &wire.Record_Listen{Listen: &wire.Listen{Time: start + day*86400e9}}})
+		apply(t, s, batch(1, next, records...))
+		next += uint64(len(records))
+		prune(t, s, time.Unix(0, start+(day+1)*86400e9), 10*24*time.Hour)
+		if day%20 == 19 {
+			wantValue(t, s, "0", "SELECT count(*) FROM pragma_foreign_key_check")
+		}
+	}
+	wantValue(t, s, "200", "SELECT count(*) FROM connections")
+	wantValue(t, s, "100", "SELECT count(*) FROM windows")
+	wantValue(t, s, "10 10 10", "SELECT (SELECT count(*) FROM gaps) || ' ' || (SELECT count(*) FROM notices) || ' ' || (SELECT count(*) FROM events)")
+	// What is left over lives two hours longer at most, and the batches stay as anchors.
+	for _, table := range []string{"processes", "executables", "addresses"} {
+		wantValue(t, s, "1", "SELECT count(*) BETWEEN 101 AND 125 FROM "+table)
+	}
+	wantValue(t, s, "1", "SELECT count(*) BETWEEN 200 AND 250 FROM texts")
+	wantValue(t, s, "60", "SELECT count(*) FROM batches")
+	wantValue(t, s, "ok", "PRAGMA integrity_check")
+	if on, _, err := s.writer.conn.number("PRAGMA foreign_keys"); err != nil || on != 1 {
+		t.Errorf("foreign keys afterwards: %d, %v", on, err)
+	}
+}
+
+func TestRetentionDoesNotTakeWhatABatchStillUses(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	p := process("/bin/a", "a", 1)
+	hours := int64(0)
+	for next := uint64(1); next < 30; next++ {
+		apply(t, s, batch(1, next, flow(hours*3600, p, 1, 1, "1.1.1.1", "a")))
+		prune(t, s, time.Unix(0, start+hours*3600e9), time.Hour)
+		hours += 3
+		wantValue(t, s, "0", "SELECT count(*) FROM pragma_foreign_key_check")
+	}
+	wantValue(t, s, "/bin/a", "SELECT exe FROM connections")
+}
+
+func TestSpaceIsGivenBack(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	g := newGenerator(1)
+	for range 5 {
+		apply(t, s, g.batch(3000))
+	}
+	before := value(t, s, "SELECT page_count FROM pragma_page_count")
+	prune(t, s, time.Unix(0, start).Add(1000*time.Hour), 0)
+	wantValue(t, s, "1", "SELECT page_count < CAST(? AS INTEGER) / 2 FROM pragma_page_count", before)
+}
+
+func TestTheJanitorAppliesRetentionByItself(t *testing.T) {
+	t.Parallel()
+	s, err := configure(t, t.TempDir(), nil) // 30 days
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := flow(-86400*365*3, process("/bin/old", "old", 1), 1, 1, "1.1.1.1", "")
+	apply(t, s, batch(1, 1, old))
+	s.stop()
+	s.wait.Wait()
+	s.startJanitor() // again, so that the test need not wait for its next round
+	deadline := time.Now().Add(30 * time.Second)
+	for value(t, s, "SELECT count(*) FROM flows") != "0" {
+		if time.Now().After(deadline) {
+			t.Fatal("the row of 2023 is still there")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}

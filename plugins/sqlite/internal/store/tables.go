@@ -1,0 +1,205 @@
+package store
+
+// tables makes the tables of a new file.
+const tables = `-- Tables of snitch.db, version 100. docs/schema.md explains them. Times are nanoseconds UTC, sizes bytes. Unsigned
+-- numbers of 64 bits are kept as the signed number of the same bits. 'seen' is a time after which no flow refers to the
+-- row, so that retention finds what is left over without a look at the flows.
+
+-- One row per run of a host. 'sequence' is the watermark: every record up to it is stored.
+CREATE TABLE epochs (
+  id       INTEGER PRIMARY KEY,
+  host_id  BLOB    NOT NULL,
+  epoch    BLOB    NOT NULL,
+  sequence INTEGER NOT NULL,
+  chain    BLOB    NOT NULL, -- hash of the batch that ends there
+  UNIQUE (host_id, epoch)
+) STRICT;
+
+-- One row per batch that was stored. They stay when retention deletes their rows: they are the anchors of the chain.
+CREATE TABLE batches (
+  id       INTEGER PRIMARY KEY,
+  epoch    INTEGER NOT NULL REFERENCES epochs (id),
+  first    INTEGER NOT NULL,
+  last     INTEGER NOT NULL,
+  previous BLOB    NOT NULL, -- chain hash of the batch before it
+  root     BLOB    NOT NULL, -- Merkle root over its records
+  UNIQUE (epoch, first)
+) STRICT;
+
+-- Spans of time; the first column of its key is the time index of the flows.
+CREATE TABLE windows (
+  id           INTEGER PRIMARY KEY,
+  ended        INTEGER NOT NULL,
+  started      INTEGER NOT NULL,
+  started_boot INTEGER NOT NULL,
+  ended_boot   INTEGER NOT NULL,
+  zone_offset  INTEGER NOT NULL, -- seconds east of UTC
+  contime      TEXT    NOT NULL, -- local time of the recording host at the end
+  UNIQUE (ended, started, started_boot, ended_boot, zone_offset)
+) STRICT;
+CREATE INDEX windows_contime ON windows (contime);
+
+-- Text that processes chose, in the form of its column.
+CREATE TABLE texts (
+  id     INTEGER PRIMARY KEY,
+  key    BLOB    NOT NULL UNIQUE,
+  seen   INTEGER NOT NULL,
+  value  TEXT    NOT NULL,
+  length INTEGER NOT NULL, -- bytes of the whole when 'value' is only its beginning, else 0
+  sha256 BLOB    NOT NULL  -- of the whole, when known
+) STRICT;
+CREATE INDEX texts_seen ON texts (seen);
+
+CREATE TABLE addresses (
+  id       INTEGER PRIMARY KEY,
+  key      BLOB    NOT NULL UNIQUE,
+  seen     INTEGER NOT NULL,
+  value    TEXT    NOT NULL,
+  ip       BLOB    NOT NULL  -- 4 or 16 bytes, or none
+) STRICT;
+CREATE INDEX addresses_seen ON addresses (seen);
+
+CREATE TABLE executables (
+  id          INTEGER PRIMARY KEY,
+  key         BLOB    NOT NULL UNIQUE,
+  seen        INTEGER NOT NULL,
+  exe         TEXT    NOT NULL,
+  sha256      TEXT    NOT NULL,
+  exe_scope   TEXT    NOT NULL,
+  hash_status TEXT    NOT NULL,
+  script      TEXT    NOT NULL,
+  package     TEXT    NOT NULL,
+  superblock  INTEGER NOT NULL,
+  dev         INTEGER NOT NULL,
+  inode       INTEGER NOT NULL,
+  ctime       INTEGER NOT NULL,
+  size        INTEGER NOT NULL
+) STRICT;
+CREATE INDEX executables_file ON executables (inode, ctime);
+
+-- Process instances: one program image run by one process of one boot.
+CREATE TABLE processes (
+  id              INTEGER PRIMARY KEY,
+  key             BLOB    NOT NULL UNIQUE,
+  seen            INTEGER NOT NULL,
+  executable      INTEGER NOT NULL REFERENCES executables (id),
+  cmdline         INTEGER NOT NULL REFERENCES texts (id),
+  claimed_cmdline INTEGER NOT NULL REFERENCES texts (id),
+  cgroup          INTEGER NOT NULL REFERENCES texts (id),
+  unit            INTEGER NOT NULL REFERENCES texts (id),
+  container       INTEGER NOT NULL REFERENCES texts (id),
+  boot_id         INTEGER NOT NULL REFERENCES texts (id),
+  name            TEXT    NOT NULL,
+  tty             TEXT    NOT NULL,
+  kernel          TEXT    NOT NULL,
+  uid             INTEGER NOT NULL,
+  pid             INTEGER NOT NULL,
+  inner_pid       INTEGER NOT NULL,
+  start_time      INTEGER NOT NULL,
+  exec_id         INTEGER NOT NULL,
+  euid            INTEGER NOT NULL,
+  gid             INTEGER NOT NULL,
+  loginuid        INTEGER NOT NULL,
+  session         INTEGER NOT NULL,
+  unit_verified   INTEGER NOT NULL,
+  pid_ns          INTEGER NOT NULL,
+  mnt_ns          INTEGER NOT NULL
+) STRICT;
+CREATE INDEX processes_seen ON processes (seen);
+
+-- What one process exchanged with one peer in one window (kind 1: counted at the socket, kind 3: at another
+-- layer), or one execution (kind 2). 'connections' shows kinds 1 and 2.
+CREATE TABLE flows (
+  id            INTEGER PRIMARY KEY,
+  batch         INTEGER NOT NULL REFERENCES batches (id),
+  sequence      INTEGER NOT NULL,
+  kind          INTEGER NOT NULL,
+  window        INTEGER NOT NULL REFERENCES windows (id),
+  process       INTEGER NOT NULL REFERENCES processes (id),
+  parent        INTEGER NOT NULL REFERENCES processes (id),
+  grandparent   INTEGER NOT NULL REFERENCES processes (id),
+  laddr         INTEGER NOT NULL REFERENCES addresses (id),
+  raddr         INTEGER NOT NULL REFERENCES addresses (id),
+  domain        INTEGER NOT NULL REFERENCES texts (id),
+  candidates    TEXT    NOT NULL, -- here and not in texts: hardly any flow has some, and empty text takes no space
+  truncated     TEXT    NOT NULL,
+  sent          INTEGER NOT NULL,
+  received      INTEGER NOT NULL,
+  sends         INTEGER NOT NULL,
+  receives      INTEGER NOT NULL,
+  connects      INTEGER NOT NULL,
+  accepts       INTEGER NOT NULL,
+  failures      INTEGER NOT NULL,
+  listens       INTEGER NOT NULL,
+  lport         INTEGER NOT NULL,
+  rport         INTEGER NOT NULL,
+  direction     INTEGER NOT NULL,
+  result        INTEGER NOT NULL,
+  layer         INTEGER NOT NULL,
+  family        INTEGER NOT NULL,
+  protocol      INTEGER NOT NULL,
+  peer          INTEGER NOT NULL,
+  domain_source INTEGER NOT NULL,
+  mapped        INTEGER NOT NULL,
+  folded_peers  INTEGER NOT NULL,
+  socket        INTEGER NOT NULL,
+  netns         INTEGER NOT NULL,
+  ifindex       INTEGER NOT NULL,
+  attribution   INTEGER NOT NULL,
+  counting      INTEGER NOT NULL,
+  existing      INTEGER NOT NULL,
+  icmp_type     INTEGER NOT NULL,
+  icmp_code     INTEGER NOT NULL
+) STRICT;
+CREATE INDEX flows_window ON flows (window);
+
+-- Every name that was known for the remote address, where there was more than the one in 'domain'.
+CREATE TABLE flow_domains (
+  flow     INTEGER NOT NULL REFERENCES flows (id) ON DELETE CASCADE,
+  position INTEGER NOT NULL,
+  domain   INTEGER NOT NULL REFERENCES texts (id),
+  source   TEXT    NOT NULL,
+  age      INTEGER NOT NULL, -- of the evidence, in nanoseconds
+  scope    TEXT    NOT NULL,
+  PRIMARY KEY (flow, position)
+) STRICT, WITHOUT ROWID;
+
+-- 'record' is the whole record as it came, an encoded Record of record.proto.
+CREATE TABLE gaps (
+  id       INTEGER PRIMARY KEY,
+  batch    INTEGER REFERENCES batches (id), -- none: this store noticed it itself
+  sequence INTEGER NOT NULL,
+  started  INTEGER NOT NULL,
+  ended    INTEGER NOT NULL,
+  reason   TEXT    NOT NULL,
+  cause    TEXT    NOT NULL,
+  events   INTEGER NOT NULL,
+  sent     INTEGER NOT NULL,
+  received INTEGER NOT NULL,
+  record   BLOB    NOT NULL
+) STRICT;
+CREATE INDEX gaps_time ON gaps (ended);
+
+CREATE TABLE notices (
+  id       INTEGER PRIMARY KEY,
+  batch    INTEGER NOT NULL REFERENCES batches (id),
+  sequence INTEGER NOT NULL,
+  time     INTEGER NOT NULL,
+  kind     TEXT    NOT NULL,
+  text     TEXT    NOT NULL,
+  exe      TEXT    NOT NULL,
+  record   BLOB    NOT NULL
+) STRICT;
+CREATE INDEX notices_time ON notices (time);
+
+-- Records of other kinds, kept whole: listen, name, verdict, hash_resolved, config.
+CREATE TABLE events (
+  id       INTEGER PRIMARY KEY,
+  batch    INTEGER NOT NULL REFERENCES batches (id),
+  sequence INTEGER NOT NULL,
+  time     INTEGER NOT NULL,
+  kind     TEXT    NOT NULL,
+  record   BLOB    NOT NULL
+) STRICT;
+CREATE INDEX events_time ON events (time);
+`
