@@ -83,13 +83,20 @@ func (k *Kernel) open() error {
 		return fmt.Errorf("read exec ring: %w", err)
 	}
 	k.losses = newLossLedger(k.objects, k.told())
-	if err := k.begin(); err != nil {
+	left, err := k.begin()
+	if err != nil {
 		return err
 	}
 	if err := k.removeOthers(); err != nil {
 		return err
 	}
-	return k.scan()
+	if err := k.scan(); err != nil {
+		return err
+	}
+	if left != nil {
+		k.queue = append(k.queue, left)
+	}
+	return nil
 }
 
 func (k *Kernel) install(spec *ebpf.CollectionSpec, tag uint64) (*objects, error) {
@@ -109,12 +116,13 @@ func (k *Kernel) told() map[string]Loss {
 }
 
 // begin switches the programs on. A host of the same version that died left sums behind: those of the idle maps are
-// drained next, unless the journal has them already.
-func (k *Kernel) begin() error {
+// returned as a window, unless the journal has them already.
+func (k *Kernel) begin() (*Window, error) {
+	var left *Window
 	var word kernelControl
 	var zero uint32
 	if err := k.control.Lookup(zero, &word); err != nil {
-		return fmt.Errorf("read control word: %w", err)
+		return nil, fmt.Errorf("read control word: %w", err)
 	}
 	journaled := uint64(0)
 	if k.options.Position.BootID == k.bootID {
@@ -125,8 +133,9 @@ func (k *Kernel) begin() error {
 	word.FlowShare, word.ProcessShare = s.flows/share, s.processes/share
 	word.Deadline = uint64(moment.Boot + int64(patience+k.options.Interval))
 	if k.objects.adopted && word.Generation > journaled {
-		if err := k.resume(&word, journaled); err != nil {
-			return err
+		var err error
+		if left, err = k.resume(&word, journaled); err != nil {
+			return nil, err
 		}
 	} else {
 		word.Generation = max(word.Generation, journaled) + 1
@@ -134,36 +143,36 @@ func (k *Kernel) begin() error {
 	}
 	word.Tag = k.objects.tag
 	if err := k.control.Put(zero, &word); err != nil {
-		return fmt.Errorf("switch programs on: %w", err)
+		return nil, fmt.Errorf("switch programs on: %w", err)
 	}
 	k.generation, k.began = word.Generation, int64(word.Began)
 	k.due = time.Now().Add(k.options.Interval)
 	if k.objects.adopted {
 		k.due = time.Now()
 	} else if err := k.iterate(kernelProgExistingFiles); err != nil {
-		return err
+		return nil, err
 	}
-	return k.iterate(kernelProgExistingTasks)
+	return left, k.iterate(kernelProgExistingTasks)
 }
 
-// resume finds what the host before left in the idle maps.
-func (k *Kernel) resume(word *kernelControl, journaled uint64) error {
+// resume finds what the host before left in the idle maps; nil if that is nothing.
+func (k *Kernel) resume(word *kernelControl, journaled uint64) (*Window, error) {
 	idle := int(word.Generation-1) & 1
 	if word.Generation-1 <= journaled {
-		return k.objects.clear(idle)
+		return nil, k.objects.clear(idle)
 	}
 	if err := k.objects.barrier(); err != nil {
-		return err
+		return nil, err
 	}
 	w, err := k.window(idle, word.Generation-1, int64(word.BeganBefore), int64(word.Began))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if len(w.Flows) > 0 {
-		k.held, k.idle = w.Generation, idle
-		k.queue = append(k.queue, w)
+	if len(w.Flows) == 0 {
+		return nil, k.objects.clear(idle)
 	}
-	return nil
+	k.held, k.idle = w.Generation, idle
+	return w, nil
 }
 
 // iterate runs an iterator program over everything there is.

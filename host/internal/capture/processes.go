@@ -1,9 +1,11 @@
 package capture
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 )
@@ -39,9 +41,10 @@ func (k *Kernel) handle(sample []byte) error {
 	return nil
 }
 
-// scan queues every process that the kernel side knows. An iteration that is disturbed by deletions may give an entry
-// twice; observing a process twice changes nothing.
+// scan queues every process that the kernel side knows, oldest first, so that a parent comes before its children. An
+// iteration that is disturbed by deletions may give an entry twice; observing a process twice changes nothing.
 func (k *Kernel) scan() error {
+	var found []*Process
 	var key kernelProcessKey
 	var p kernelProcess
 	entries := k.objects.maps[kernelMapProcesses].Iterate()
@@ -50,10 +53,16 @@ func (k *Kernel) scan() error {
 		if err != nil {
 			return err
 		}
-		k.queue = append(k.queue, process)
+		found = append(found, process)
 	}
 	if err := entries.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
 		return fmt.Errorf("read process map: %w", err)
+	}
+	slices.SortStableFunc(found, func(a, b *Process) int {
+		return cmp.Or(cmp.Compare(a.Began, b.Began), cmp.Compare(a.Key.ExecID, b.Key.ExecID))
+	})
+	for _, process := range found {
+		k.queue = append(k.queue, process)
 	}
 	return nil
 }
