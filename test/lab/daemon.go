@@ -51,7 +51,7 @@ func NewDaemon(t *testing.T, l *Lab, owner int) *Daemon {
 	base := filepath.Join(l.Dir, strconv.Itoa(n))
 	d.Config, d.State, d.Run = filepath.Join(base, "config"), filepath.Join(base, "state"), filepath.Join(base, "run")
 	for dir, mode := range map[string]os.FileMode{d.Config: 0o755, d.State: 0o700, d.Run: 0o755} {
-		if err := os.MkdirAll(dir, mode); err != nil {
+		if err := errors.Join(os.MkdirAll(base, 0o755), os.MkdirAll(dir, mode)); err != nil {
 			t.Fatal(err)
 		}
 	}
