@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes. Those of `status --check` begin with 3, as LSB has them.
+const (
+	exitOK       = 0
+	exitFailure  = 1
+	exitUsage    = 2
+	exitStopped  = 3
+	exitDegraded = 4
+)
+
+// exitError ends the command with a code; without err nothing more is said.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// misuse is an error of whoever typed the command.
+func misuse(format string, args ...any) error {
+	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...)}
+}
+
+// call is one call of the command, with the surroundings that tests replace.
+type call struct {
+	out, errs io.Writer
+	getenv    func(string) string
+	uid       uint32
+	localtime string // link to the local time zone
+	flags     flags
+}
+
+// flags are those that every verb takes.
+type flags struct{ configDir, stateDir, runDir, instance string }
+
+// run executes one command line and gives the exit code.
+func (c *call) run(ctx context.Context, args []string) int {
+	root := c.root()
+	root.SetArgs(args)
+	root.SetOut(c.out)
+	root.SetErr(c.errs)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	if text := err.Error(); text != "" {
+		fmt.Fprintf(c.errs, "picosnitch: %s\n", oneLine(text))
+	}
+	if exit := (*exitError)(nil); errors.As(err, &exit) {
+		return exit.code
+	}
+	return exitFailure
+}
+
+// oneLine makes an error fit for a terminal: one line, nothing that is obeyed.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ReplaceAll(text, "\n", "; "))
+}
+
+const rootLong = `picosnitch watches a Linux machine and answers, for every byte that a process sends to or receives from the network:
+which executable (by SHA-256), started by whom, as which user, talked to which name and address, when, and how much.
+
+Files that people touch lie in ~/.config/picosnitch, of the user behind sudo: config.json (the configuration), snitch.db
+(the history, an SQLite file), exe.log, error.log and record.json. Without root, every verb that only asks works for the
+owner of these files and for members of group picosnitch.
+
+Exit codes: 0 success, 1 failure, 2 wrong usage; status --check: 3 stopped, 4 running but degraded.`
+
+const rootExample = `  sudo picosnitch start                     # watch in the background
+  picosnitch status                         # does it run?
+  picosnitch query --by exe --since 1h      # who used the network in the last hour?
+  picosnitch help query                     # everything about a verb`
+
+// root is the command with all its verbs.
+func (c *call) root() *cobra.Command {
+	root := &cobra.Command{
+		Use: "picosnitch", Short: "Watch which program talks to whom over the network, and how much",
+		Long: rootLong, Example: rootExample,
+		SilenceErrors: true, SilenceUsage: true,
+		Args: cobra.ArbitraryArgs, RunE: c.noVerb,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true}, SuggestionsMinimumDistance: 2,
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return misuse("%w (see picosnitch help %s)", err, cmd.Name())
+	})
+	p := root.PersistentFlags()
+	p.SortFlags = false
+	p.StringVar(&c.flags.configDir, "config-dir", "", "`directory` of config.json and the logs (PICOSNITCH_DIR; default ~/.config/picosnitch)")
+	p.StringVar(&c.flags.stateDir, "state-dir", "", "`directory` of the journal (PICOSNITCH_STATE; default "+defaultStateDir+")")
+	p.StringVar(&c.flags.runDir, "run-dir", "", "`directory` of lock, sockets and pid (PICOSNITCH_RUN_DIR; default "+defaultRunDir+")")
+	p.StringVar(&c.flags.instance, "instance", "", "`name` that keeps several daemons apart (PICOSNITCH_INSTANCE; default "+defaultInstance+")")
+	root.SetHelpCommand(helpVerb(root))
+	for _, verb := range []*cobra.Command{
+		c.startVerb(), c.stopVerb(), c.restartVerb(), c.statusVerb(), c.foregroundVerb(),
+		c.pluginsVerb(), c.queryVerb(), c.versionVerb(),
+	} {
+		verb.Args = noArguments
+		verb.Flags().SortFlags = false
+		root.AddCommand(verb)
+	}
+	return root
+}
+
+// noVerb says which verbs there are.
+func (c *call) noVerb(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		fmt.Fprintln(c.errs, cmd.Long+"\n\n"+strings.TrimSuffix(cmd.UsageString(), "\n"))
+		return &exitError{code: exitUsage}
+	}
+	return unknownVerb(cmd, args[0])
+}
+
+func unknownVerb(root *cobra.Command, name string) error {
+	hint := "see picosnitch help"
+	if like := root.SuggestionsFor(name); len(like) > 0 {
+		hint = "did you mean " + strings.Join(like, " or ") + "?"
+	}
+	return misuse("there is no verb %.40q (%s)", name, hint)
+}
+
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return misuse("%s takes no argument such as %.40q (see picosnitch help %s)", cmd.Name(), args[0], cmd.Name())
+	}
+	return nil
+}
+
+// helpVerb explains a verb.
+func helpVerb(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "help [verb]", Short: "Explain picosnitch, or one of its verbs",
+		Long:    "Explain picosnitch, or with a verb what it does, its flags and examples.",
+		Example: "  picosnitch help\n  picosnitch help query",
+		RunE: func(_ *cobra.Command, args []string) error {
+			verb, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return unknownVerb(root, args[0])
+			}
+			return verb.Help()
+		},
+	}
+}

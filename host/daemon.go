@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/picosnitch/picosnitch/host/internal/api"
+	"github.com/picosnitch/picosnitch/host/internal/capture"
+	"github.com/picosnitch/picosnitch/host/internal/config"
+	"github.com/picosnitch/picosnitch/host/internal/home"
+	"github.com/picosnitch/picosnitch/host/internal/identity"
+	"github.com/picosnitch/picosnitch/host/internal/journal"
+	"github.com/picosnitch/picosnitch/host/internal/record"
+	"github.com/picosnitch/picosnitch/host/internal/supervisor"
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
+)
+
+// How long each part of a stop may take.
+const (
+	drainBudget = 10 * time.Second // sinks take what the journal holds
+	closeBudget = 2 * time.Second  // everything else
+)
+
+// daemon is the running host: every stage, made in the order of the data and closed in reverse.
+type daemon struct {
+	settings settings
+	log      *slog.Logger
+	started  time.Time
+	bootID   [16]byte
+
+	dir        *home.Dir
+	config     config.Config
+	problems   []string // of the configuration, for people
+	state      *state
+	journal    *journal.Journal
+	source     *capture.Kernel
+	cgroups    *identity.Cgroups
+	table      *identity.Table
+	recorder   *record.Recorder
+	pipeline   *pipeline
+	supervisor *supervisor.Supervisor
+
+	closers []func() error
+}
+
+// runDaemon monitors until ctx ends. What was counted until then is journaled, and with the sinks if they take it.
+func runDaemon(ctx context.Context, s settings) (err error) {
+	d := &daemon{settings: s, log: slog.New(slog.NewTextHandler(os.Stderr, nil)), started: time.Now()}
+	defer func() { err = errors.Join(err, d.close()) }()
+	if err := d.open(ctx); err != nil {
+		return err
+	}
+	return d.run(ctx)
+}
+
+func (d *daemon) onClose(f func() error) { d.closers = append(d.closers, f) }
+
+func (d *daemon) close() error {
+	var errs []error
+	for i := len(d.closers) - 1; i >= 0; i-- {
+		errs = append(errs, d.closers[i]())
+	}
+	d.closers = nil
+	return errors.Join(errs...)
+}
+
+// open makes the stages. Counting begins early: what is slow comes after it.
+func (d *daemon) open(ctx context.Context) error {
+	steps := []func(context.Context) error{
+		d.openFiles, d.openJournal, d.openCapture, d.openIdentity, d.openRecord, d.openPipeline, d.openSupervisor,
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *daemon) openFiles(context.Context) error {
+	var err error
+	if d.state, err = openState(d.settings.StateDir); err != nil {
+		return err
+	}
+	if d.dir, err = home.Open(d.settings.ConfigDir, d.settings.Owner); err != nil {
+		return fmt.Errorf("open configuration directory: %w", err)
+	}
+	d.onClose(d.dir.Close)
+	id, err := capture.BootID()
+	if err != nil {
+		return err
+	}
+	raw, err := hex.DecodeString(strings.ReplaceAll(id, "-", ""))
+	if err != nil || len(raw) != len(d.bootID) {
+		return fmt.Errorf("boot id %q is not one", id)
+	}
+	copy(d.bootID[:], raw)
+	return d.loadConfig()
+}
+
+func (d *daemon) openJournal(context.Context) error {
+	var err error
+	if d.journal, err = journal.Open(d.state.dir, d.state.hostID, time.Now); err != nil {
+		return fmt.Errorf("open journal: %w", err)
+	}
+	d.onClose(d.journal.Close)
+	return nil
+}
+
+func (d *daemon) openCapture(context.Context) error {
+	position, _, err := readPosition(d.journal)
+	if err != nil {
+		d.log.Error("begin counting anew", "error", err)
+	}
+	d.source, err = capture.Open(capture.Options{
+		Instance: d.settings.Instance, Interval: d.interval(), RingPages: d.config.PerfPages,
+		Position: position, Secret: d.state.secret, Log: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	d.onClose(func() error { d.source.Abandon(); return nil })
+	return nil
+}
+
+func (d *daemon) interval() time.Duration {
+	return time.Duration(d.config.WriteLimitSeconds) * time.Second
+}
+
+func (d *daemon) openIdentity(context.Context) error {
+	root, err := capture.CgroupRoot()
+	if err != nil {
+		return err
+	}
+	if d.cgroups, err = identity.OpenCgroups(root); err != nil {
+		return err
+	}
+	d.onClose(d.cgroups.Close)
+	d.table = identity.New(identity.Options{
+		BootID: d.bootID, MaxFiles: d.maxFiles(), KernelKey: d.source.FileKey, CgroupPath: d.cgroups.Path, Now: capture.Now,
+	})
+	d.onClose(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), closeBudget)
+		defer cancel()
+		return d.table.Close(ctx)
+	})
+	return nil
+}
+
+// maxFiles leaves descriptors for everything else.
+func (d *daemon) maxFiles() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 256
+	}
+	if want := d.config.RlimitNofile; want != nil {
+		set := unix.Rlimit{Cur: uint64(*want), Max: max(limit.Max, uint64(*want))}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &set); err != nil {
+			d.log.Warn("set RLIMIT_NOFILE", "value", *want, "error", err)
+		} else {
+			limit = set
+		}
+	}
+	return int(max(min(limit.Cur, 65536)/2, 64))
+}
+
+func (d *daemon) openRecord(context.Context) error {
+	files, err := record.NewDirectory(filepath.Join(d.state.dir, "record"))
+	if err != nil {
+		return err
+	}
+	c := d.config
+	d.recorder, err = record.New(record.Options{
+		Addresses: c.LogAddresses, Commands: c.LogCommands, Ports: c.LogPorts, EveryExe: c.EveryExe,
+		Ignore: record.Ignore(c.Ignore), Unredacted: c.Host.Unredacted(),
+	}, d.dir, files, time.Now)
+	if err != nil {
+		return fmt.Errorf("open records: %w", err)
+	}
+	d.onClose(d.recorder.Close)
+	for _, problem := range d.problems {
+		d.recorder.Error(problem)
+	}
+	return nil
+}
+
+func (d *daemon) openPipeline(context.Context) error {
+	d.pipeline = &pipeline{
+		source: d.source, table: d.table, recorder: d.recorder, journal: d.journal, log: d.log,
+		hold: min(d.interval()/2, 5*time.Second), everyExe: d.config.EveryExe, now: time.Now,
+	}
+	d.reportStart()
+	return nil
+}
+
+// reportStart tells what this start found: a time without a host, or a journal that was set aside.
+func (d *daemon) reportStart() {
+	_, alive, err := readPosition(d.journal)
+	if err == nil && !alive.IsZero() && !d.source.Adopted() {
+		d.pipeline.add(gap(wire.GapReason_GAP_HOST_DOWN, "the daemon was not running", alive, d.started))
+		d.recorder.Error(fmt.Sprintf("picosnitch was not running from %s to %s",
+			alive.Local().Format(time.DateTime), d.started.Format(time.DateTime)))
+	}
+	if r, ok := d.journal.Recovered(); ok {
+		d.pipeline.add(gap(wire.GapReason_GAP_JOURNAL_CORRUPT, r.Path, alive, d.started))
+		d.recorder.Error(fmt.Sprintf("journal could not be read and was set aside as %s: %v", r.Path, r.Cause))
+	}
+}
+
+// run moves data until ctx ends or a stage fails, and then stops the stages in the order of the data.
+func (d *daemon) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var running sync.WaitGroup
+	defer running.Wait()
+
+	plugins, endPlugins := context.WithCancel(context.WithoutCancel(ctx))
+	defer endPlugins()
+	running.Go(func() {
+		if err := d.supervisor.Run(plugins); err != nil && plugins.Err() == nil {
+			cancel(fmt.Errorf("supervise plugins: %w", err))
+		}
+	})
+	server, err := api.Listen(api.Options{RunDir: d.settings.RunDir, Owner: d.settings.Owner.UID, Log: d.log}, d)
+	if err != nil {
+		return fmt.Errorf("answer requests: %w", err)
+	}
+	if err := d.ready(); err != nil {
+		cancel(err)
+	}
+	err = d.pipeline.run(ctx)
+	d.log.Info("stopping")
+	err = errors.Join(err, d.pipeline.close(), d.stopPlugins())
+	shutting, done := context.WithTimeout(context.Background(), closeBudget)
+	defer done()
+	err = errors.Join(err, server.Close(shutting), wipe(filepath.Join(d.settings.RunDir, readyFile)))
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		err = errors.Join(cause, err)
+	}
+	return err
+}
+
+func (d *daemon) stopPlugins() error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainBudget)
+	defer cancel()
+	if err := d.supervisor.Stop(ctx); err != nil {
+		return fmt.Errorf("stop plugins: %w", err)
+	}
+	return nil
+}
+
+// readyFile appears in the run directory when everything is counted.
+const readyFile = "ready"
+
+func (d *daemon) ready() error {
+	if err := os.WriteFile(filepath.Join(d.settings.RunDir, readyFile), nil, 0o644); err != nil {
+		return fmt.Errorf("say ready: %w", err)
+	}
+	d.log.Info("ready", "after", time.Since(d.started).Round(time.Millisecond), "instance", d.settings.Instance,
+		"took over", d.source.Adopted())
+	return nil
+}

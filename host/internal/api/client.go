@@ -1,0 +1,88 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
+)
+
+// Client asks the daemon of a run directory. Give its calls contexts with deadlines.
+type Client struct {
+	conn *grpc.ClientConn
+	host wire.HostClient
+}
+
+// Dial prepares a client, and looks whether somebody listens: if not, the error wraps [ErrNotRunning]. The caller closes
+// the client.
+func Dial(runDir string) (*Client, error) {
+	path, err := socketPath(runDir)
+	if err != nil {
+		return nil, err
+	}
+	probe, err := net.Dial("unix", path) // does not wait
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED):
+		return nil, fmt.Errorf("%w: connect to %s: %w", ErrNotRunning, path, err)
+	case err != nil:
+		return nil, fmt.Errorf("connect to the daemon: %w", err)
+	}
+	_ = probe.Close()
+	conn, err := grpc.NewClient("passthrough:///picosnitch",
+		grpc.WithTransportCredentials(kernelCredentials{}),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", path)
+		}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(2*wire.MaxPageBytes)),
+		grpc.WithDisableServiceConfig(),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the daemon: %w", err)
+	}
+	return &Client{conn: conn, host: wire.NewHostClient(conn)}, nil
+}
+
+// Close ends the connection.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Status tells how the daemon does.
+func (c *Client) Status(ctx context.Context) (*wire.StatusResponse, error) {
+	answer, err := c.host.Status(ctx, &wire.StatusRequest{})
+	return answer, clientError(err)
+}
+
+// Plugins lists the plugins. Without the right to see them the error wraps [ErrDenied].
+func (c *Client) Plugins(ctx context.Context) ([]*wire.PluginStatus, error) {
+	answer, err := c.host.Plugins(ctx, &wire.PluginsRequest{})
+	return answer.GetPlugins(), clientError(err)
+}
+
+// Query asks a store, "" being the usual one, and hands page the parts of the answer in order; its error ends the query and
+// is returned. Errors of the question wrap [ErrQuestion], those of rights [ErrDenied].
+func (c *Client) Query(ctx context.Context, store string, q *wire.Query, page func(*wire.QueryPage) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the stream when page has had enough
+	stream, err := c.host.Query(ctx, &wire.StoreQuery{Store: store, Query: q})
+	if err != nil {
+		return clientError(err)
+	}
+	for {
+		p, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return clientError(err)
+		}
+		if err := page(p); err != nil {
+			return err
+		}
+	}
+}

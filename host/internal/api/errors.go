@@ -1,0 +1,102 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"unicode"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// ErrNotRunning is wrapped by [Dial]'s error when nobody listens on the socket.
+var ErrNotRunning = errors.New("picosnitch is not running")
+
+// ErrQuestion is wrapped by the error of a query that only another question can mend: an unknown column, a bad address.
+var ErrQuestion = errors.New("query")
+
+// ErrDenied is wrapped by the error of a call that the caller has no right to.
+var ErrDenied = errors.New("permission denied")
+
+// maxErrorText bounds an error's text: the columns of a store fit in.
+const maxErrorText = 4096
+
+// answerError is the error of a query as a client shall see it: with the code of a store's own and its words alone.
+func answerError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return status.Error(codes.DeadlineExceeded, "the answer took longer than "+queryTime.String())
+	}
+	if errors.Is(err, context.Canceled) {
+		return status.Error(codes.Canceled, "given up")
+	}
+	code, text := codes.Unavailable, err.Error()
+	var own interface{ GRPCStatus() *status.Status }
+	if errors.As(err, &own) {
+		code, text = own.GRPCStatus().Code(), own.GRPCStatus().Message()
+	}
+	return status.Error(code, printable(text))
+}
+
+// Question makes the error of a query that was answered without a daemon the one that a [Client] would give.
+func Question(err error) error { return clientError(answerError(err)) }
+
+// clientError puts a call's error into words without gRPC's.
+func clientError(err error) error {
+	if err == nil {
+		return nil
+	}
+	s := status.Convert(err)
+	text := printable(s.Message())
+	switch s.Code() {
+	case codes.InvalidArgument:
+		return fmt.Errorf("%w: %s", ErrQuestion, strings.TrimPrefix(text, ErrQuestion.Error()+": "))
+	case codes.PermissionDenied:
+		return fmt.Errorf("%w: %s", ErrDenied, text)
+	case codes.DeadlineExceeded:
+		return fmt.Errorf("%w: %s", context.DeadlineExceeded, text)
+	case codes.Canceled:
+		return fmt.Errorf("%w: %s", context.Canceled, text)
+	}
+	return errors.New(text)
+}
+
+// printable bounds a text and takes out of it what a terminal would obey.
+func printable(text string) string {
+	if len(text) > maxErrorText {
+		text = text[:maxErrorText] + "..."
+	}
+	return strings.Map(func(r rune) rune {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
+}
+
+// guard turns a panic of a handler into an error and a line in the log.
+type guard struct{ log *slog.Logger }
+
+func (g guard) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (_ any, err error) {
+	defer g.recovered(info.FullMethod, &err)
+	return handler(ctx, request)
+}
+
+func (g guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	defer g.recovered(info.FullMethod, &err)
+	return handler(srv, stream)
+}
+
+func (g guard) recovered(method string, err *error) {
+	if cause := recover(); cause != nil {
+		g.log.Error("panic while answering", "method", method, "panic", printable(fmt.Sprint(cause)), "stack", string(debug.Stack()))
+		*err = status.Error(codes.Internal, "the daemon made a mistake in answering this; its log says which")
+	}
+}

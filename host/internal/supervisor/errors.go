@@ -1,0 +1,40 @@
+package supervisor
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc/status"
+
+	"github.com/picosnitch/picosnitch/host/internal/supervisor/instance"
+	"github.com/picosnitch/picosnitch/sdk"
+)
+
+// said is the error of a call to a plugin, in words that are safe to show.
+func said(call string, err error) error {
+	return &callError{call: call, err: err}
+}
+
+// callError keeps the status of a call and shows it bounded and escaped.
+type callError struct {
+	call string
+	err  error
+}
+
+func (e *callError) Error() string {
+	s := status.Convert(e.err)
+	return fmt.Sprintf("%s: %s: %s", e.call, s.Code(), bounded(s.Message(), 1024))
+}
+
+func (e *callError) Unwrap() error { return e.err }
+
+// bounded makes text of a plugin safe to keep and show.
+func bounded(text string, limit int) string {
+	if len(text) > limit {
+		text = text[:limit] + "..."
+	}
+	return sdk.EscapeString(text)
+}
+
+func protocolError(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", instance.ErrProtocol, fmt.Sprintf(format, args...))
+}

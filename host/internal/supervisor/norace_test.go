@@ -1,0 +1,5 @@
+//go:build !race
+
+package supervisor
+
+const testMemoryMB = 128

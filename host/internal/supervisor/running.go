@@ -1,0 +1,252 @@
+package supervisor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/picosnitch/picosnitch/sdk"
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
+)
+
+// Deadlines of the calls to a plugin, and how its health is watched.
+const (
+	describeTime  = 2 * time.Second
+	configureTime = 10 * time.Second
+	drainTime     = 5 * time.Second
+	healthTime    = 3 * time.Second
+	healthEvery   = 10 * time.Second
+	healthMisses  = 3
+	quitTime      = time.Second // to write stacks
+)
+
+// Kinds of plugin.
+const (
+	kindSink  = "sink"
+	kindStore = "store"
+)
+
+// maxWatermarks bounds what a sink may report.
+const maxWatermarks = 64
+
+// running is an incarnation being looked after.
+type running struct {
+	*worker
+	inc    *incarnation
+	kinds  []string
+	feed   Feed
+	proved atomic.Bool // a batch was acknowledged, or it was healthy
+	waits  atomic.Bool // its sink asked to wait, or gives odd answers
+}
+
+// configure makes the plugin ready. Only then is it up.
+func (r *running) configure(ctx context.Context) error {
+	if err := r.describe(ctx); err != nil {
+		return err
+	}
+	watermarks, err := r.settings(ctx)
+	if err != nil {
+		return err
+	}
+	var sought Event
+	if slices.Contains(r.kinds, kindSink) {
+		if r.feed, err = r.o.Feed(r.spec.Name); err != nil {
+			return err
+		}
+		sought.Sought = r.feed.Seek(watermarks)
+		r.board.setFeed(r.feed)
+	}
+	if slices.Contains(r.kinds, kindStore) {
+		r.setStore(r.inc.client)
+	}
+	r.board.enter(StateRunning, sought)
+	return nil
+}
+
+// describe asks who it is.
+func (r *running) describe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, describeTime)
+	defer cancel()
+	d, err := r.inc.client.Plugin.Describe(ctx, &wire.DescribeRequest{Wire: wire.Version})
+	if err != nil {
+		return said("describe", err)
+	}
+	if d.GetWire() != wire.Version {
+		return protocolError("it speaks wire version %d, this host %d", d.GetWire(), wire.Version)
+	}
+	if len(d.GetKinds()) == 0 || len(d.GetKinds()) > 8 {
+		return protocolError("it is of %d kinds, want 1 to 8", len(d.GetKinds()))
+	}
+	for _, kind := range d.GetKinds() {
+		r.kinds = append(r.kinds, bounded(kind, 32))
+	}
+	if slices.Contains(r.kinds, kindStore) && !slices.Contains(r.kinds, kindSink) {
+		return protocolError("a store is a sink too")
+	}
+	r.board.update(func(s *wire.PluginStatus) { s.Kinds, s.Version = r.kinds, bounded(d.GetVersion(), 64) })
+	return nil
+}
+
+// settings configures the plugin and returns what it holds.
+func (r *running) settings(ctx context.Context) ([]sdk.Watermark, error) {
+	ctx, cancel := context.WithTimeout(ctx, configureTime)
+	defer cancel()
+	response, err := r.inc.client.Plugin.Configure(ctx, configuration(r.o, r.spec, false))
+	if status.Code(err) == codes.InvalidArgument {
+		return nil, fmt.Errorf("%w: %w", sdk.ErrConfig, said("configure", err))
+	}
+	if err != nil {
+		return nil, said("configure", err)
+	}
+	return watermarks(response.GetWatermarks())
+}
+
+// configuration is the request that the spec means.
+func configuration(o *Options, spec Spec, readOnly bool) *wire.ConfigureRequest {
+	config := string(spec.Config)
+	if !json.Valid(spec.Config) {
+		config = "{}"
+	}
+	return &wire.ConfigureRequest{
+		HostId: o.HostID[:], BootId: o.BootID[:], Epoch: o.Epoch[:],
+		Config: config, Directory: spec.Directory, ReadOnly: readOnly,
+	}
+}
+
+// watermarks checks and converts.
+func watermarks(from []*wire.Watermark) ([]sdk.Watermark, error) {
+	if len(from) > maxWatermarks {
+		return nil, protocolError("it reports %d watermarks, want at most %d", len(from), maxWatermarks)
+	}
+	var all []sdk.Watermark
+	for _, w := range from {
+		mark, err := watermark(w)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, mark)
+	}
+	return all, nil
+}
+
+func watermark(w *wire.Watermark) (sdk.Watermark, error) {
+	mark := sdk.Watermark{Sequence: w.GetSequence()}
+	if len(w.GetEpoch()) != len(mark.Epoch) {
+		return mark, protocolError("it reports an epoch of %d bytes", len(w.GetEpoch()))
+	}
+	copy(mark.Epoch[:], w.GetEpoch())
+	return mark, nil
+}
+
+// serve looks after the plugin until it fails, and then says how, or is stopped, and then returns nil.
+func (r *running) serve(ctx context.Context, stopping <-chan struct{}, budget func() context.Context) error {
+	delivering, cancel := context.WithCancel(ctx)
+	d := newDelivery(r)
+	go d.loop(delivering, stopping)
+	err := r.watch(ctx, stopping, d)
+	if err == nil && ctx.Err() == nil {
+		r.stop(budget(), d)
+	}
+	cancel()
+	if !closed(d.done) {
+		r.inc.Kill() // whatever it is asked at this moment ends
+		<-d.done
+	}
+	return err
+}
+
+// watch returns nil when there is a reason to stop that is not the plugin's.
+func (r *running) watch(ctx context.Context, stopping <-chan struct{}, d *delivery) error {
+	ticker := time.NewTicker(healthEvery)
+	defer ticker.Stop()
+	for misses := 0; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-stopping:
+			return nil
+		case <-r.inc.Done():
+			return errEnded
+		case <-d.done:
+			if errors.Is(d.err, errHung) {
+				r.dump()
+			}
+			return d.err
+		case <-ticker.C:
+			if r.healthy(ctx) {
+				misses = 0
+			} else if misses++; misses == healthMisses {
+				r.dump()
+				return errHung
+			}
+		}
+	}
+}
+
+// Reasons for the end of an incarnation.
+var (
+	errEnded = errors.New("it ended")
+	errHung  = errors.New("it does not answer")
+)
+
+// healthy asks, and enters degraded or running accordingly.
+func (r *running) healthy(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, healthTime)
+	defer cancel()
+	h, err := r.inc.client.Plugin.Health(ctx, &wire.HealthRequest{})
+	if err != nil {
+		return false
+	}
+	switch h.GetState() {
+	case wire.HealthResponse_DEGRADED:
+		r.board.degrade(bounded(h.GetText(), 1024))
+	case wire.HealthResponse_OK:
+		r.proved.Store(true)
+		if r.board.state() == StateDegraded && !r.waits.Load() {
+			r.board.enter(StateRunning, Event{})
+		}
+	}
+	return true
+}
+
+// dump asks a hung plugin for its stacks, and kills it.
+func (r *running) dump() {
+	r.inc.Quit()
+	wait(r.inc.Done(), quitTime)
+	r.inc.Kill()
+}
+
+// exceptFor keeps a part of a budget back: at most d, and at most a fifth.
+func exceptFor(budget context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	deadline, ok := budget.Deadline()
+	if !ok {
+		return context.WithCancel(budget)
+	}
+	return context.WithDeadline(budget, deadline.Add(-min(d, time.Until(deadline)/5)))
+}
+
+// stop delivers what is left and drains.
+func (r *running) stop(budget context.Context, d *delivery) {
+	delivering, cancel := exceptFor(budget, time.Second)
+	defer cancel()
+	select {
+	case <-d.done:
+	case <-delivering.Done():
+	case <-r.inc.Done():
+	}
+	if closed(d.done) && d.err == nil {
+		d.rest(delivering)
+	}
+	ctx, cancelDrain := context.WithTimeout(budget, drainTime)
+	defer cancelDrain()
+	if _, err := r.inc.client.Plugin.Drain(ctx, &wire.DrainRequest{}); err != nil {
+		r.board.enter(r.board.state(), Event{Error: said("drain", err).Error()})
+	}
+}

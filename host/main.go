@@ -1,0 +1,42 @@
+// Command picosnitch watches which program talks to whom over the network, and how much. This is the host: the one
+// privileged process, and the verbs that start, stop and ask it. Everything else is a plugin.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/picosnitch/picosnitch/host/internal/supervisor/launch"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == launch.Verb { // becoming a plugin: before anything else runs
+		os.Exit(launch.Main(os.Args[2:]))
+	}
+	os.Exit(run())
+}
+
+// run is one call of the command. A signal that asks it to end cancels what it does; a second one changes nothing, since
+// the daemon writes what it holds.
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
+	defer stop()
+	c := &call{
+		out: os.Stdout, errs: os.Stderr, getenv: os.Getenv,
+		uid: uint32(os.Geteuid()), localtime: "/etc/localtime",
+	}
+	return c.run(ctx, os.Args[1:])
+}
+
+// endings are the signals that ask the command to end, without those that whoever started it chose to ignore (nohup, &).
+func endings() []os.Signal {
+	signals := []os.Signal{syscall.SIGTERM}
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		if !signal.Ignored(s) {
+			signals = append(signals, s)
+		}
+	}
+	return signals
+}

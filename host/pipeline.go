@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/picosnitch/picosnitch/host/internal/capture"
+	"github.com/picosnitch/picosnitch/host/internal/identity"
+	"github.com/picosnitch/picosnitch/host/internal/journal"
+	"github.com/picosnitch/picosnitch/host/internal/record"
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
+)
+
+// pipeline wires the stages: this file alone knows all of them. Events go from capture to identity as they come; a
+// window waits for the hashes of those it names, becomes records, is journaled, and only then does the kernel side forget
+// it: whenever the host dies, a window is either in the journal or still in the kernel.
+//
+// # Concurrency
+//
+// run reads events; each window is finished by a goroutine of its own, and there is never more than one, since capture
+// gives no window before the last one was released. add and gap may be called from anywhere.
+type pipeline struct {
+	source   capture.Source
+	table    *identity.Table
+	recorder *record.Recorder
+	journal  *journal.Journal
+	log      *slog.Logger
+	hold     time.Duration // how long a window waits for hashes
+	everyExe bool
+	now      func() time.Time
+
+	execs   []*capture.Process // since the last window, with everyExe
+	pending map[capture.FileKey]*unhashed
+
+	mu    sync.Mutex
+	extra []*wire.Record // to be journaled with the next window
+	alive time.Time      // last written
+	last  capture.Position
+}
+
+// unhashed is an executable that rows went out without a hash of.
+type unhashed struct {
+	process     *wire.Process
+	first, last uint64
+}
+
+// markPosition is where the journal keeps how far windows have come; markAlive when the host was last known to run.
+const (
+	markPosition = "position"
+	markAlive    = "alive"
+	aliveEvery   = time.Minute
+)
+
+// errRestart tells that the host has to be started again; nothing is lost by it.
+var errRestart = errors.New("the daemon must be restarted")
+
+// run moves everything from source to journal until ctx ends, and then what the kernel side still holds.
+func (p *pipeline) run(ctx context.Context) error {
+	p.pending = map[capture.FileKey]*unhashed{}
+	var finishing sync.WaitGroup
+	defer finishing.Wait()
+	failed := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		if err := p.source.Close(); err != nil {
+			p.log.Error("stop capture", "error", err)
+		}
+	})
+	defer stop()
+	reading, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	for {
+		event, err := p.source.Next(reading)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			select {
+			case err = <-failed:
+			default:
+			}
+			return err
+		}
+		window, ok := p.observe(event)
+		if !ok {
+			continue
+		}
+		execs := p.execs
+		p.execs = nil
+		finishing.Wait()
+		finishing.Go(func() {
+			if err := p.finish(ctx, window, execs); err != nil {
+				failed <- err
+				cancel(err)
+			}
+		})
+	}
+}
+
+// observe hands an event to identity; a window is the caller's.
+func (p *pipeline) observe(event capture.Event) (*capture.Window, bool) {
+	switch e := event.(type) {
+	case *capture.Process:
+		p.table.Observe(e)
+		if p.everyExe && !e.Forked {
+			p.execs = append(p.execs, e)
+		}
+	case *capture.Exit:
+		p.table.End(e)
+	case *capture.Window:
+		return e, true
+	}
+	return nil, false
+}
+
+// finish turns a window into journaled records and lets the kernel side and the table forget what is done with.
+func (p *pipeline) finish(ctx context.Context, w *capture.Window, execs []*capture.Process) error {
+	waiting, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.hold)
+	p.table.Await(waiting, w)
+	cancel()
+	records := p.resolved()
+	for _, e := range execs {
+		if r := p.recorder.Exec(e, p.table.LineageOf(e.Key)); r != nil {
+			records = append(records, r)
+		}
+	}
+	records = append(records, p.recorder.Window(w, p.table.Lineage)...)
+	records = append(records, p.takeExtra()...)
+	if err := p.append(ctx, records, w); err != nil {
+		return err
+	}
+	if err := p.source.Release(w.Generation); err != nil {
+		return err
+	}
+	p.table.Recorded(w.Start.Boot)
+	if err := p.source.Forget(p.table.Forgotten()); err != nil {
+		return err
+	}
+	if err := p.recorder.Flush(); err != nil {
+		p.log.Warn("write logs", "error", err)
+	}
+	return nil
+}
+
+// append journals records and position in one commit. It keeps trying while the disk refuses: until then the kernel side
+// keeps the sums.
+func (p *pipeline) append(ctx context.Context, records []*wire.Record, w *capture.Window) error {
+	marks, err := p.marks(w, len(records) > 0)
+	if err != nil || (len(records) == 0 && len(marks) == 0) {
+		return err
+	}
+	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 10*time.Second) {
+		first, _, err := p.journal.Append(records, marks...)
+		switch {
+		case err == nil:
+			p.notePending(records, first)
+			return nil
+		case errors.Is(err, journal.ErrBroken):
+			return fmt.Errorf("%w: %w", errRestart, err)
+		case errors.Is(err, journal.ErrClosed):
+			return err
+		}
+		p.log.Error("journal a window; trying again", "error", err, "in", delay)
+		p.recorder.Error("journal: " + err.Error())
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			// Stopping: one more try, then the sums stay in the kernel for the next start.
+			if _, _, err := p.journal.Append(records, marks...); err != nil {
+				return fmt.Errorf("journal the last window: %w", err)
+			}
+			p.notePending(records, 0)
+			return nil
+		}
+	}
+}
+
+// marks are the small facts to be durable with a window. A window without records moves the position too, unless nothing
+// at all happened in it: an idle machine's disk is left asleep.
+func (p *pipeline) marks(w *capture.Window, records bool) ([]journal.Mark, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	if !records && len(w.Flows) == 0 && len(w.Losses) == 0 && now.Sub(p.alive) < aliveEvery {
+		return nil, nil
+	}
+	p.alive, p.last = now, w.Position
+	return positionMarks(w.Position, now)
+}
+
+// notePending remembers which records went out without a hash. Sequences are those that the journal gave.
+func (p *pipeline) notePending(records []*wire.Record, first uint64) {
+	for _, r := range records {
+		f := r.GetFlow()
+		if f == nil {
+			continue
+		}
+		for _, process := range []*wire.Process{f.GetProcess(), f.GetParent(), f.GetGrandparent()} {
+			if process.GetExecutable().GetHashStatus() != wire.HashStatus_HASH_PENDING {
+				continue
+			}
+			key := fileKey(process.GetExecutable())
+			if known := p.pending[key]; known != nil {
+				known.last = r.Sequence
+				continue
+			}
+			p.pending[key] = &unhashed{process: process, first: r.Sequence, last: r.Sequence}
+		}
+	}
+}
+
+// resolved gives a record for every hash that came after its rows.
+func (p *pipeline) resolved() []*wire.Record {
+	var records []*wire.Record
+	epoch := p.journal.Epoch()
+	for _, late := range p.table.Late() {
+		rows := p.pending[late.File]
+		if rows == nil {
+			continue
+		}
+		delete(p.pending, late.File)
+		if late.SHA256 != nil {
+			p.recorder.Hashed(withHash(rows.process, late))
+		}
+		records = append(records, &wire.Record{Kind: &wire.Record_HashResolved{HashResolved: &wire.HashResolved{
+			Time: p.now().UnixNano(), Superblock: late.File.Superblock, Device: late.File.Device, Inode: late.File.Inode,
+			Ctime: late.File.Ctime, Size: late.File.Size, Sha256: late.SHA256, HashStatus: late.Status,
+			Epoch: epoch[:], First: rows.first, Last: rows.last,
+		}}})
+	}
+	return records
+}
+
+// add has records journaled with the next window.
+func (p *pipeline) add(records ...*wire.Record) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.extra = append(p.extra, records...)
+}
+
+func (p *pipeline) takeExtra() []*wire.Record {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	records := p.extra
+	p.extra = nil
+	return records
+}
+
+// close journals what is left when no window comes any more, and that the host ran until now.
+func (p *pipeline) close() error {
+	marks, err := positionMarks(p.last, p.now())
+	if err != nil {
+		return err
+	}
+	if _, _, err := p.journal.Append(append(p.resolved(), p.takeExtra()...), marks...); err != nil {
+		return fmt.Errorf("journal the end: %w", err)
+	}
+	return nil
+}

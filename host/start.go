@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/picosnitch/picosnitch/host/internal/api"
+)
+
+const (
+	startTime  = 30 * time.Second // until the daemon captures
+	abortTime  = 5 * time.Second  // for one that did not make it, before it is killed
+	startCheck = 10 * time.Millisecond
+	logTail    = 2 << 10 // bytes of the log that an error shows
+)
+
+const startLong = `Watch in the background. The verb returns once everything is counted, or tells what the daemon said before it gave up.
+
+It needs root, and is refused while another daemon has the same run directory. The daemon's own log is daemon.log in the
+run directory; what concerns the user is in error.log, beside config.json.`
+
+// startVerb is start.
+func (c *call) startVerb() *cobra.Command {
+	return &cobra.Command{
+		Use: "start", Short: "Watch in the background", Long: startLong,
+		Example: "  sudo picosnitch start\n  sudo picosnitch start --config-dir /etc/picosnitch",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return c.start(cmd.Context(), cmd.Name()) },
+	}
+}
+
+// start makes a daemon and waits until it captures.
+func (c *call) start(ctx context.Context, verb string) error {
+	if err := requirePrivileges(verb); err != nil {
+		return err
+	}
+	s, err := c.settings(ctx)
+	if err == nil {
+		err = c.launchDaemon(ctx, s)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", verb, err)
+	}
+	return nil
+}
+
+func (c *call) launchDaemon(ctx context.Context, s settings) error {
+	if err := api.MakeRunDir(s.RunDir); err != nil {
+		return err
+	}
+	pid, err := holder(s.RunDir)
+	if err != nil {
+		return err
+	}
+	if pid != 0 {
+		return &runningError{pid: pid, path: filepath.Join(s.RunDir, lockName)}
+	}
+	fmt.Fprintln(c.out, "starting picosnitch daemon")
+	if err := removeIfThere(filepath.Join(s.RunDir, readyFile)); err != nil {
+		return fmt.Errorf("forget the last daemon: %w", err)
+	}
+	child, err := s.detach()
+	if err != nil {
+		return err
+	}
+	return s.await(ctx, child)
+}
+
+// arguments make this program the daemon of the same settings.
+func (s settings) arguments() []string {
+	return []string{"picosnitch", "start-no-daemon", "--config-dir", s.ConfigDir, "--state-dir", s.StateDir,
+		"--run-dir", s.RunDir, "--instance", s.Instance}
+}
+
+// detach starts the daemon in a session of its own. The log is new with every start, and for root alone.
+func (s settings) detach() (*os.Process, error) {
+	const flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC | os.O_APPEND | unix.O_NOFOLLOW
+	log, err := os.OpenFile(filepath.Join(s.RunDir, logName), flags, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the daemon's log: %w", err)
+	}
+	defer func() { _ = log.Close() }()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, fmt.Errorf("open standard input: %w", err)
+	}
+	defer func() { _ = null.Close() }()
+	program, err := os.Executable() // by its name, not as /proc/self/exe: the daemon would be called "exe" in ps and our own rows
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	child, err := os.StartProcess(program, s.arguments(), &os.ProcAttr{
+		Dir: "/", Files: []*os.File{null, log, log}, Sys: &unix.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start the daemon: %w", err)
+	}
+	return child, nil
+}
+
+// await waits until the daemon captures. One that does not get there in time, or is not wanted any more, is ended.
+func (s settings) await(ctx context.Context, child *os.Process) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	for {
+		if ended, how := reap(child.Pid); ended {
+			return fmt.Errorf("the daemon gave up (%s): %s", how, s.lastWords())
+		}
+		if _, err := os.Stat(filepath.Join(s.RunDir, readyFile)); err == nil {
+			return child.Release()
+		}
+		select {
+		case <-time.After(startCheck):
+			continue
+		case <-ctx.Done():
+		}
+		abort(child)
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return fmt.Errorf("the daemon does not capture after %v, and was ended: %s", startTime, s.lastWords())
+		}
+		return errors.New("given up: the daemon was ended")
+	}
+}
+
+// reap tells whether a child has ended, and how.
+func reap(pid int) (ended bool, how string) {
+	var status unix.WaitStatus
+	got, err := unix.Wait4(pid, &status, unix.WNOHANG, nil)
+	switch {
+	case errors.Is(err, unix.EINTR), err == nil && got == 0:
+		return false, ""
+	case err != nil:
+		return true, err.Error()
+	case status.Signaled():
+		return true, "killed by " + unix.SignalName(status.Signal())
+	}
+	return true, fmt.Sprintf("exit code %d", status.ExitStatus())
+}
+
+// abort ends a child, by force if it takes too long.
+func abort(child *os.Process) {
+	_ = child.Signal(unix.SIGTERM) // one that has ended already is reaped below
+	for end := time.Now().Add(abortTime); time.Now().Before(end); time.Sleep(startCheck) {
+		if ended, _ := reap(child.Pid); ended {
+			return
+		}
+	}
+	_ = child.Kill()
+	_, _ = child.Wait()
+}
+
+// lastWords is the end of the daemon's log.
+func (s settings) lastWords() string {
+	path := filepath.Join(s.RunDir, logName)
+	file, err := os.Open(path)
+	if err != nil {
+		return "its log cannot be read: " + err.Error()
+	}
+	defer func() { _ = file.Close() }()
+	if info, err := file.Stat(); err == nil && info.Size() > logTail {
+		_, _ = file.Seek(-logTail, io.SeekEnd)
+	}
+	text, err := io.ReadAll(io.LimitReader(file, logTail))
+	if err != nil {
+		return "its log cannot be read: " + err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	last := strings.TrimPrefix(lines[len(lines)-1], "picosnitch: ")
+	if last == "" {
+		return "it said nothing"
+	}
+	return last + " (more in " + path + ")"
+}
