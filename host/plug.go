@@ -123,11 +123,7 @@ func (d *daemon) report(e supervisor.Event) {
 			Epoch: span.Epoch[:], First: span.First, Last: span.Last,
 		}))
 	}
-	for _, sequence := range e.Rejected {
-		d.pipeline.add(sinkGap(e.Plugin, &wire.Gap{
-			Reason: wire.GapReason_GAP_POISON, Cause: "the sink rejected the record", Events: 1, First: sequence, Last: sequence,
-		}))
-	}
+	// A record that the sink refused was given to it as a Gap in the same place already.
 }
 
 func sinkGap(sink string, g *wire.Gap) *wire.Record {
