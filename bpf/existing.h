@@ -89,8 +89,13 @@ static __always_inline int on_existing_file(struct task_struct *task, struct fil
 		key.peer_kind = PEER_NONE;
 		c.direction = DIRECTION_IN;
 		c.result = RESULT_LISTENING;
-	} else if (sk->__sk_common.skc_dport && sk->__sk_common.skc_state != TCP_CLOSE) {
+	} else if (internet(key.family) && sk->__sk_common.skc_dport && sk->__sk_common.skc_state != TCP_CLOSE) {
 		socket_peer(sk, &key);
+		if (sk->sk_protocol == IPPROTO_TCP) {
+			state = claim(sk, &key.process);
+			if (state)
+				follow(state, sk);
+		}
 	} else {
 		return 0;
 	}

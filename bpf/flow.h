@@ -66,23 +66,13 @@ static __always_inline void process_of(struct task_struct *task, struct process_
 	key->exec_id = (__u32)task->self_exec_id;
 }
 
-static __always_inline __u64 cookie_of(struct sock *sk)
-{
-	__u64 cookie = sk->__sk_common.skc_cookie.counter;
-
-	return cookie ? cookie : bpf_get_socket_cookie(sk);
-}
-
-/* A socket without a file is the kernel's own, whoever happens to be current. */
-static __always_inline int kernel_owned(struct sock *sk)
-{
-	struct socket *socket = sk->sk_socket;
-
-	return socket && !socket->file;
-}
-
+/* The peer that the socket itself has. */
 static __always_inline void socket_peer(struct sock *sk, struct flow_key *key)
 {
+	if (!internet(key->family)) {
+		key->peer_kind = PEER_UNKNOWN;
+		return;
+	}
 	if (key->family == AF_INET)
 		map_v4(key->peer, sk->__sk_common.skc_daddr);
 	else
@@ -158,6 +148,23 @@ static __always_inline void describe_owner(struct owner *o, struct sock *sk, con
 	BPF_CORE_READ_STR_INTO(&o->name, task, group_leader, comm);
 }
 
+/* The end of this side: what the socket is bound to. */
+static __always_inline void describe_local(struct flow *f, struct sock *sk, __u16 family)
+{
+	struct packet_sock *packet = (struct packet_sock *)sk;
+
+	if (family == AF_INET) {
+		f->local_port = local_port(sk);
+		map_v4(f->local, sk->__sk_common.skc_rcv_saddr);
+	} else if (family == AF_INET6) {
+		f->local_port = local_port(sk);
+		copy_v6(f->local, sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32);
+	} else if (family == AF_PACKET) {
+		f->ifindex = BPF_CORE_READ(packet, ifindex);
+		f->protocol = bpf_ntohs(BPF_CORE_READ(packet, num)); /* ethertype */
+	}
+}
+
 static __always_inline void describe_flow(struct flow *f, struct sock *sk, const struct flow_key *key, const struct count *c)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -165,11 +172,7 @@ static __always_inline void describe_flow(struct flow *f, struct sock *sk, const
 	f->netns = sk->__sk_common.skc_net.net->ns.inum;
 	f->ifindex = sk->__sk_common.skc_bound_dev_if;
 	f->protocol = sk->sk_protocol;
-	f->local_port = local_port(sk);
-	if (key->family == AF_INET)
-		map_v4(f->local, sk->__sk_common.skc_rcv_saddr);
-	else
-		copy_v6(f->local, sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32);
+	describe_local(f, sk, key->family);
 	f->flags = c->flags;
 	f->uid = c->uid;
 	if (c->softirq)
@@ -269,16 +272,4 @@ static __always_inline struct flow *flow_of(struct control *ctl, const struct fl
 	void *flows = bpf_map_lookup_elem(&flow_maps, &slot);
 
 	return flows ? bpf_map_lookup_elem(flows, key) : NULL;
-}
-
-/* Families that are counted. */
-static __always_inline int counted_family(__u16 family)
-{
-	return family == AF_INET || family == AF_INET6;
-}
-
-/* Sockets whose calls may each name another peer. */
-static __always_inline int datagram(struct sock *sk)
-{
-	return sk->sk_protocol == IPPROTO_UDP || sk->sk_protocol == IPPROTO_UDPLITE;
 }

@@ -11,17 +11,26 @@
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_endian.h>
 
+#define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
+#define AF_KEY 15
+#define AF_NETLINK 16
+#define AF_PACKET 17
+#define AF_ALG 38
+#define AF_VSOCK 40
+#define SOCK_RAW 3
 #define IPPROTO_ICMP 1
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
+#define IPPROTO_ICMPV6 58
 #define IPPROTO_UDPLITE 136
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
 #define MSG_PEEK 0x2
 #define MSG_ERRQUEUE 0x2000
 #define PF_KTHREAD 0x00200000
+#define SOCK_DONE_BIT 2 /* 1 << SOCK_DONE: a FIN was received */
 #define E2BIG 7
 #define ENOMEM 12
 #define EEXIST 17
@@ -77,6 +86,7 @@ struct sock_common {
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 	atomic64_t skc_cookie;
+	unsigned long skc_flags;
 };
 
 struct sk_buff_head {
@@ -102,6 +112,38 @@ struct sock {
 struct inet_sock {
 	struct sock sk;
 	__be16 inet_sport;
+};
+
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
+	const void *icsk_ulp_ops;
+};
+
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	__u32 copied_seq;
+	__u32 rcv_nxt;
+};
+
+struct packet_sock {
+	struct sock sk;
+	int ifindex;
+	__be16 num;
+};
+
+struct sk_buff {
+	struct sock *sk;
+	__be16 protocol;
+	__u16 network_header;
+	unsigned char *head;
+};
+
+struct pt_regs {
+	unsigned long orig_ax;
+};
+
+struct pt_regs___arm64 {
+	int syscallno;
 };
 
 struct udp_sock {

@@ -3,10 +3,12 @@
 #include "kernel.h"
 #include "event.h"
 #include "control.h"
+#include "kind.h"
 #include "socket.h"
 #include "address.h"
 #include "flow.h"
 #include "transfer.h"
+#include "mapped.h"
 #include "state.h"
 #include "process.h"
 #include "existing.h"
@@ -24,6 +26,20 @@ SEC("tp_btf/sock_recv_length")
 int BPF_PROG(sock_receive, struct sock *sk, int length, int flags)
 {
 	return on_receive(sk, length, flags);
+}
+
+/* Bytes that leave a TCP socket in other ways. */
+SEC("tp_btf/tcp_rcv_space_adjust")
+int BPF_PROG(tcp_space, struct sock *sk)
+{
+	return on_space(sk);
+}
+
+/* Packets that are copied to a reader. */
+SEC("tp_btf/skb_copy_datagram_iovec")
+int BPF_PROG(packet_copy, const struct sk_buff *skb, int length)
+{
+	return on_copy(skb);
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -62,6 +78,13 @@ SEC("cgroup_skb/ingress")
 int deliver(struct __sk_buff *skb)
 {
 	return on_delivery(skb);
+}
+
+/* Packets that raw and ICMP sockets send. */
+SEC("cgroup_skb/egress")
+int depart(struct __sk_buff *skb)
+{
+	return on_departure(skb);
 }
 
 /* Lives of processes. */

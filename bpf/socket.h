@@ -2,7 +2,7 @@
 /* What is remembered of a socket or a thread between two hooks: who listens or connects, and which peer a call means. */
 #pragma once
 
-#include "control.h"
+#include "kind.h"
 
 #define CANDIDATES 4
 
@@ -17,13 +17,18 @@ struct peer {
 	__u16 port;
 	__u16 pad;
 	__u32 state;
-	__u64 generation; /* it last delivered in */
+	__u64 generation; /* it last delivered in; of DEPARTED: the thread that sent */
 };
+
+#define DEPARTED 0 /* of a raw or ICMP socket: where its last packet went. It has no candidates. */
 
 struct socket_state {
 	struct process_key owner; /* that listens or connects */
 	__u32 uid;
-	__u32 pad;
+	__u32 copied;  /* TCP: how far tcp_sock.copied_seq had come at the last look */
+	__u8 following; /* copied has been set */
+	__u8 finished;  /* the FIN, which copied_seq counts too, has been taken out */
+	__u8 pad[6];
 	__u64 crowded; /* generation in which a peer found no slot */
 	struct peer peers[CANDIDATES];
 };

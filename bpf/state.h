@@ -4,6 +4,16 @@
 
 #include "flow.h"
 
+/* From here on the bytes that are read from a TCP socket can be told from how far its reader has come. */
+static __always_inline void follow(struct socket_state *state, struct sock *sk)
+{
+	struct tcp_sock *tcp = (struct tcp_sock *)sk;
+
+	state->copied = BPF_CORE_READ(tcp, copied_seq);
+	state->following = 1;
+	state->finished = 0;
+}
+
 static __always_inline struct socket_state *claim(struct sock *sk, const struct process_key *owner)
 {
 	struct socket_state *state = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -70,6 +80,8 @@ static __always_inline int on_state(struct sock *sk, int old, int new)
 		state = bpf_sk_storage_get(&sockets, sk, 0, 0);
 		if (!state)
 			return 0;
+		if (new == TCP_ESTABLISHED)
+			follow(state, sk);
 		key.process = state->owner;
 		c.softirq = 1;
 		c.uid = state->uid;

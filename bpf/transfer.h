@@ -2,7 +2,22 @@
 /* The ends of send and receive calls, in the context of the caller. */
 #pragma once
 
+#include "address.h"
 #include "flow.h"
+
+/* A call that failed leaves no address behind for the next one. */
+static __always_inline int on_failure(struct sock *sk)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct named_peer *peer;
+
+	if (!datagram(sk))
+		return 0;
+	peer = bpf_map_lookup_elem(&threads, &thread);
+	if (peer)
+		peer->fresh = 0;
+	return 0;
+}
 
 static __always_inline void named(struct flow_key *key, const struct named_peer *peer)
 {
@@ -32,6 +47,21 @@ static __always_inline void sent_to(struct sock *sk, struct flow_key *key)
 	}
 }
 
+/* The peer of a packet that a raw or ICMP socket sent: where it went, if this thread sent the last one. */
+static __always_inline void departed_to(struct sock *sk, struct flow_key *key)
+{
+	struct socket_state *state = bpf_sk_storage_get(&sockets, sk, 0, 0);
+
+	if (state && state->peers[DEPARTED].state == SLOT_SET && state->peers[DEPARTED].generation == bpf_get_current_pid_tgid()) {
+		state->peers[DEPARTED].state = SLOT_FREE;
+		__builtin_memcpy(key->peer, state->peers[DEPARTED].address, 16);
+	} else if (sk->__sk_common.skc_state == TCP_ESTABLISHED) {
+		socket_peer(sk, key);
+	} else {
+		key->peer_kind = PEER_UNKNOWN;
+	}
+}
+
 /*
  * The peer of a datagram that was received: the address that the call was told, else the socket's own, else the only one
  * that has delivered to this socket.
@@ -43,12 +73,12 @@ static __always_inline void received_from(struct sock *sk, struct flow_key *key,
 	struct socket_state *state;
 	struct peer *only;
 
-	if (peer && peer->fresh && !peer->sending && peer->socket == key->socket) {
+	if (peer && peer->fresh && !peer->sending && (peer->socket == key->socket || !peer->socket)) {
 		peer->fresh = 0;
 		named(key, peer);
 		return;
 	}
-	state = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	state = udp(sk) ? bpf_sk_storage_get(&sockets, sk, 0, 0) : NULL;
 	if (sk->__sk_common.skc_state == TCP_ESTABLISHED) {
 		socket_peer(sk, key);
 		if (!state)
@@ -77,7 +107,7 @@ static __noinline int note_candidates(struct sock *sk, struct control *ctl, cons
 	struct count nothing = {};
 	struct flow_key key;
 
-	if (!state)
+	if (!state || !udp(sk))
 		return 0;
 	for (int i = 0; i < CANDIDATES; i++) {
 		if (state->peers[i].state != SLOT_SET)
@@ -89,6 +119,32 @@ static __noinline int note_candidates(struct sock *sk, struct control *ctl, cons
 		if (!flow_of(ctl, &key))
 			first_count(sk, ctl, &key, &nothing);
 	}
+	return 0;
+}
+
+/* A packet is copied to the reader of a raw or ICMP socket: it tells where it came from. */
+static __always_inline int on_copy(const struct sk_buff *skb)
+{
+	struct named_peer peer = { .fresh = 1 };
+	struct sock *sk = skb->sk;
+	struct ipv4_header v4;
+	struct ipv6_header v6;
+	void *header;
+
+	if (!sk || !internet(sk->__sk_common.skc_family) || !bare(sk->sk_type, sk->sk_protocol) || !active())
+		return 0;
+	header = skb->head + skb->network_header;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_probe_read_kernel(&v4, sizeof(v4), header))
+			return 0;
+		map_v4(peer.address, v4.source);
+	} else {
+		if (bpf_probe_read_kernel(&v6, sizeof(v6), header))
+			return 0;
+		copy_v6(peer.address, v6.source);
+	}
+	peer.socket = sk->__sk_common.skc_cookie.counter; /* 0 if nobody has asked for it yet */
+	name_peer(peer.socket, &peer);
 	return 0;
 }
 
@@ -119,16 +175,21 @@ static __always_inline int on_send(struct sock *sk, int length)
 	struct flow_key key = {};
 	struct count c = { .sends = 1 };
 
-	if (!ctl || length < 0 || !counted_family(sk->__sk_common.skc_family))
+	if (!ctl || !counted_family(sk->__sk_common.skc_family))
 		return 0;
+	if (length < 0)
+		return on_failure(sk);
 	c.sent = length;
 	begin_key(sk, &key, &c);
-	if (datagram(sk))
-		sent_to(sk, &key);
-	else if (length)
+	if (!datagram(sk)) {
+		if (!length)
+			return 0;
 		socket_peer(sk, &key);
-	else
-		return 0;
+	} else if (udp(sk)) {
+		sent_to(sk, &key);
+	} else {
+		departed_to(sk, &key);
+	}
 	count_flow(sk, ctl, &key, &c);
 	return 0;
 }
@@ -139,8 +200,10 @@ static __always_inline int on_receive(struct sock *sk, int length, int flags)
 	struct flow_key key = {};
 	struct count c = { .receives = 1 };
 
-	if (!ctl || length < 0 || (flags & (MSG_PEEK | MSG_ERRQUEUE)) || !counted_family(sk->__sk_common.skc_family))
+	if (!ctl || !counted_family(sk->__sk_common.skc_family))
 		return 0;
+	if (length < 0 || (flags & (MSG_PEEK | MSG_ERRQUEUE)))
+		return on_failure(sk);
 	c.received = length;
 	begin_key(sk, &key, &c);
 	if (datagram(sk))

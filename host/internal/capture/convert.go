@@ -148,13 +148,23 @@ func (c *converter) flows(flows, owners *ebpf.Map) ([]Flow, error) {
 	return out, err
 }
 
+func internet(family uint16) bool { return family == unix.AF_INET || family == unix.AF_INET6 }
+
+// layer tells where a socket of a family counts. What AF_PACKET moves has been, or will be, counted at the socket that it
+// was meant for.
+func layer(family uint16) wire.Layer {
+	if family == unix.AF_PACKET {
+		return wire.Layer_LAYER_PACKET
+	}
+	return wire.Layer_LAYER_SOCKET
+}
+
 func (c *converter) flow(key *kernelFlowKey, f *kernelFlow) Flow {
 	v4 := netip.AddrFrom16(key.Peer).Is4In6() || netip.AddrFrom16(f.Local).Is4In6()
 	out := Flow{
-		Process: keyOf(key.Process), Socket: key.Socket, Layer: wire.Layer_LAYER_SOCKET,
+		Process: keyOf(key.Process), Socket: key.Socket, Layer: layer(key.Family),
 		Family: key.Family, Protocol: f.Protocol, Mapped: v4 && key.Family == unix.AF_INET6,
-		Local: endpoint(f.Local, f.LocalPort, f.Ifindex),
-		Sent:  f.Sent, Received: f.Received, Sends: f.Sends, Receives: f.Receives,
+		Sent: f.Sent, Received: f.Received, Sends: f.Sends, Receives: f.Receives,
 		Connects: uint64(f.Connects), Accepts: uint64(f.Accepts), Failures: uint64(f.Failures), Listens: uint64(f.Listens),
 		Direction: wire.Direction(f.Direction), Result: wire.Result(f.Result),
 		NetNS: f.Netns, Ifindex: f.Ifindex,
@@ -163,6 +173,9 @@ func (c *converter) flow(key *kernelFlowKey, f *kernelFlow) Flow {
 		Attribution: wire.Attribution_ATTRIBUTION_KERNEL, Counting: wire.Counting_COUNTING_TRACEPOINT,
 		Name: text(f.Name[:]), UID: f.Uid, CgroupID: f.Cgroup,
 		File: FileKey{Superblock: c.superblock(f.Superblock), Device: device(f.Device), Inode: f.Inode},
+	}
+	if internet(key.Family) {
+		out.Local = endpoint(f.Local, f.LocalPort, f.Ifindex)
 	}
 	switch {
 	case out.Existing && out.Sends+out.Receives == 0:

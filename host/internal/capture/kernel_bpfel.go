@@ -211,12 +211,15 @@ type kernelScratch struct {
 }
 
 type kernelSocketState struct {
-	_       structs.HostLayout
-	Owner   kernelProcessKey
-	Uid     uint32
-	Pad     uint32
-	Crowded uint64
-	Peers   [4]struct {
+	_         structs.HostLayout
+	Owner     kernelProcessKey
+	Uid       uint32
+	Copied    uint32
+	Following uint8
+	Finished  uint8
+	Pad       [6]uint8
+	Crowded   uint64
+	Peers     [4]struct {
 		_          structs.HostLayout
 		Address    [16]uint8
 		Port       uint16
@@ -253,10 +256,12 @@ const (
 	kernelMapUsersMade         = "users_made"
 	kernelMapUsersRemoved      = "users_removed"
 	kernelProgDeliver          = "deliver"
+	kernelProgDepart           = "depart"
 	kernelProgExistingFiles    = "existing_files"
 	kernelProgExistingTasks    = "existing_tasks"
 	kernelProgFileKeys         = "file_keys"
 	kernelProgNothing          = "nothing"
+	kernelProgPacketCopy       = "packet_copy"
 	kernelProgProcessExec      = "process_exec"
 	kernelProgProcessExit      = "process_exit"
 	kernelProgProcessFork      = "process_fork"
@@ -267,6 +272,7 @@ const (
 	kernelProgSockReceive      = "sock_receive"
 	kernelProgSockSend         = "sock_send"
 	kernelProgSockState        = "sock_state"
+	kernelProgTcpSpace         = "tcp_space"
 	kernelVarHostTgid          = "host_tgid"
 	kernelVarOwnTag            = "own_tag"
 	kernelVarUnusedEvent       = "unused_event"
@@ -321,10 +327,12 @@ type kernelSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelProgramSpecs struct {
 	Deliver       *ebpf.ProgramSpec `ebpf:"deliver"`
+	Depart        *ebpf.ProgramSpec `ebpf:"depart"`
 	ExistingFiles *ebpf.ProgramSpec `ebpf:"existing_files"`
 	ExistingTasks *ebpf.ProgramSpec `ebpf:"existing_tasks"`
 	FileKeys      *ebpf.ProgramSpec `ebpf:"file_keys"`
 	Nothing       *ebpf.ProgramSpec `ebpf:"nothing"`
+	PacketCopy    *ebpf.ProgramSpec `ebpf:"packet_copy"`
 	ProcessExec   *ebpf.ProgramSpec `ebpf:"process_exec"`
 	ProcessExit   *ebpf.ProgramSpec `ebpf:"process_exit"`
 	ProcessFork   *ebpf.ProgramSpec `ebpf:"process_fork"`
@@ -335,6 +343,7 @@ type kernelProgramSpecs struct {
 	SockReceive   *ebpf.ProgramSpec `ebpf:"sock_receive"`
 	SockSend      *ebpf.ProgramSpec `ebpf:"sock_send"`
 	SockState     *ebpf.ProgramSpec `ebpf:"sock_state"`
+	TcpSpace      *ebpf.ProgramSpec `ebpf:"tcp_space"`
 }
 
 // kernelMapSpecs contains maps before they are loaded into the kernel.
@@ -453,10 +462,12 @@ type kernelVariables struct {
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelPrograms struct {
 	Deliver       *ebpf.Program `ebpf:"deliver"`
+	Depart        *ebpf.Program `ebpf:"depart"`
 	ExistingFiles *ebpf.Program `ebpf:"existing_files"`
 	ExistingTasks *ebpf.Program `ebpf:"existing_tasks"`
 	FileKeys      *ebpf.Program `ebpf:"file_keys"`
 	Nothing       *ebpf.Program `ebpf:"nothing"`
+	PacketCopy    *ebpf.Program `ebpf:"packet_copy"`
 	ProcessExec   *ebpf.Program `ebpf:"process_exec"`
 	ProcessExit   *ebpf.Program `ebpf:"process_exit"`
 	ProcessFork   *ebpf.Program `ebpf:"process_fork"`
@@ -467,15 +478,18 @@ type kernelPrograms struct {
 	SockReceive   *ebpf.Program `ebpf:"sock_receive"`
 	SockSend      *ebpf.Program `ebpf:"sock_send"`
 	SockState     *ebpf.Program `ebpf:"sock_state"`
+	TcpSpace      *ebpf.Program `ebpf:"tcp_space"`
 }
 
 func (p *kernelPrograms) Close() error {
 	return _KernelClose(
 		p.Deliver,
+		p.Depart,
 		p.ExistingFiles,
 		p.ExistingTasks,
 		p.FileKeys,
 		p.Nothing,
+		p.PacketCopy,
 		p.ProcessExec,
 		p.ProcessExit,
 		p.ProcessFork,
@@ -486,6 +500,7 @@ func (p *kernelPrograms) Close() error {
 		p.SockReceive,
 		p.SockSend,
 		p.SockState,
+		p.TcpSpace,
 	)
 }
 

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
+/* What kind of socket it is. */
+#pragma once
+
+#include "control.h"
+
+static __always_inline int internet(__u16 family)
+{
+	return family == AF_INET || family == AF_INET6;
+}
+
+/* Every family counts but those that stay inside the machine or talk to the kernel: none can hide by being unknown. */
+static __always_inline int counted_family(__u16 family)
+{
+	return family && family != AF_UNIX && family != AF_NETLINK && family != AF_KEY && family != AF_ALG;
+}
+
+/* Sockets whose calls may each name another peer. */
+static __always_inline int udp(struct sock *sk)
+{
+	return sk->sk_protocol == IPPROTO_UDP || sk->sk_protocol == IPPROTO_UDPLITE;
+}
+
+/* Likewise, but without a hook that names it: the packet itself tells. */
+static __always_inline int bare(__u16 type, __u16 protocol)
+{
+	return type == SOCK_RAW || protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
+}
+
+static __always_inline int datagram(struct sock *sk)
+{
+	return internet(sk->__sk_common.skc_family) && (udp(sk) || bare(sk->sk_type, sk->sk_protocol));
+}
+
+static __always_inline __u64 cookie_of(struct sock *sk)
+{
+	__u64 cookie = sk->__sk_common.skc_cookie.counter;
+
+	return cookie ? cookie : bpf_get_socket_cookie(sk);
+}
+
+/* A socket without a file is the kernel's own, whoever happens to be current. */
+static __always_inline int kernel_owned(struct sock *sk)
+{
+	struct socket *socket = sk->sk_socket;
+
+	return socket && !socket->file;
+}

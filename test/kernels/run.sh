@@ -1,0 +1,186 @@
+#!/bin/sh
+# Boots Debian's kernels in QEMU and runs the lab there, one boot a kernel. Usage: run.sh [6.1|6.12|all]
+#
+# The guest borrows this machine's files, read-only, with memory on top (init/main.go, guest.sh), so it runs the binaries
+# of this tree: `make build` first. Kernels are Debian packages, downloaded once and kept by version in
+# ${XDG_CACHE_HOME:-/var/cache}/picosnitch-kernels; what the last run left is in results/<kernel> there: lab.log,
+# console.log, dmesg, cases (result, case, seconds; tab-separated) and, if the guest came to its end, status.
+#
+# PICOSNITCH_BIN  the daemon to test (bin/picosnitch), its plugins beside it
+# LAB_CASES       which tests, as for go test -run (^TestLab$)
+# LAB_PATIENCE    times 30 s is what a case waits for its rows (6)
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+tree=$(cd "$here/../.." && pwd)
+cache=${XDG_CACHE_HOME:-/var/cache}/picosnitch-kernels
+command=${PICOSNITCH_BIN:-$tree/bin/picosnitch}
+go=${GO:-go}
+limit=720 # seconds a kernel, from power on
+
+die() {
+	echo "test-kernels: $*" >&2
+	exit 1
+}
+
+# install_tools installs the packages that are missing, and says so.
+install_tools() {
+	missing=
+	command -v qemu-system-x86_64 >/dev/null || missing="$missing qemu-system-x86"
+	command -v depmod >/dev/null || missing="$missing kmod"
+	command -v cpio >/dev/null || missing="$missing cpio"
+	command -v xz >/dev/null || missing="$missing xz-utils"
+	command -v sqlite3 >/dev/null || missing="$missing sqlite3"
+	command -v ip >/dev/null || missing="$missing iproute2"
+	[ -n "$missing" ] || return 0
+	echo "installing:$missing"
+	apt-get update -qq
+	# shellcheck disable=SC2086
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+}
+
+# offered SERIES: name and version of the newest kernel package of that series that apt knows, through a meta-package.
+offered() {
+	for meta in "linux-image-$1-amd64" linux-image-amd64; do
+		apt-cache show --no-all-versions "$meta" 2>/dev/null |
+			sed -n 's/^Depends:.*\(linux-image-[^ ,]*\) (= \([^)]*\)).*/\1 \2/p'
+	done | grep "^linux-image-$1\." | head -n 1
+}
+
+# fetch SERIES: sets kernel to the directory that holds vmlinuz and lib/modules/<release>.
+fetch() {
+	package=$(offered "$1") || { apt-get update -qq && package=$(offered "$1"); } || package=
+	if [ -z "$package" ]; then
+		kernel=$(find "$cache" -maxdepth 1 -name "$1-*" 2>/dev/null | sort -V | tail -n 1)
+		[ -n "$kernel" ] || die "apt offers no Debian kernel $1, and none is in $cache; bookworm and bookworm-security have it"
+		echo "kernel $1: apt offers none, taking ${kernel##*/} from $cache"
+		return
+	fi
+	name=${package% *} version=${package#* }
+	kernel=$cache/$1-$version
+	[ ! -e "$kernel" ] || return 0
+	echo "kernel $1: downloading $name $version into $cache"
+	part=$cache/part
+	rm -rf "$part"
+	mkdir -p "$part/tree"
+	(cd "$part" && apt_download "$name=$version")
+	# Whole trees of drivers that no guest has make up half of it.
+	dpkg-deb --fsys-tarfile "$part"/*.deb | tar -x -C "$part/tree" --exclude='*/kernel/drivers/gpu' \
+		--exclude='*/kernel/drivers/media' --exclude='*/kernel/sound' ./boot ./lib/modules
+	mv "$part"/tree/boot/vmlinuz-* "$part/tree/vmlinuz"
+	release=$(ls "$part/tree/lib/modules")
+	depmod -b "$part/tree" "$release"
+	rm -rf "$part/tree/boot" "$cache/$1-"*
+	mv "$part/tree" "$kernel"
+	rm -rf "$part"
+}
+
+# apt_download PACKAGE=VERSION: once more with fresh lists, since a mirror keeps only the newest.
+apt_download() {
+	apt-get download -qq -o APT::Sandbox::User=root "$1" && return
+	apt-get update -qq
+	apt-get download -qq -o APT::Sandbox::User=root "$1"
+}
+
+# make_initrd KERNEL-DIRECTORY FILE: init and the modules it needs to reach the host's files.
+make_initrd() {
+	stage=$work/initrd
+	rm -rf "$stage"
+	mkdir -p "$stage/modules"
+	cp "$work/init" "$stage/init"
+	release=$(ls "$1/lib/modules")
+	modprobe -d "$1" -S "$release" -a --show-depends virtio_pci 9p 9pnet_virtio overlay |
+		sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++' >"$work/modules"
+	number=100
+	while read -r path; do
+		number=$((number + 1))
+		file=$stage/modules/$number-$(basename "$path" .xz)
+		case $path in
+		*.xz) xz -dc "$path" >"$file" ;;
+		*) cp "$path" "$file" ;;
+		esac
+	done <"$work/modules"
+	(cd "$stage" && find . | cpio --quiet -o -H newc) | gzip -1 >"$2"
+}
+
+# boot KERNEL-DIRECTORY OUT: runs the guest, at most $limit seconds, and shows each case as it ends.
+boot() {
+	: >"$2/lab.log"
+	nice timeout -k 5 "$limit" qemu-system-x86_64 \
+		-accel tcg,thread=multi -cpu max -smp 2 -m 3072 -display none -monitor none -nic none -no-reboot \
+		-kernel "$1/vmlinuz" -initrd "$work/initrd.gz" \
+		-append "console=ttyS0 panic=-1 oops=panic quiet" -serial "file:$2/console.log" \
+		-fsdev local,id=host,path=/,security_model=none,readonly=on,multidevs=remap \
+		-device virtio-9p-pci,fsdev=host,mount_tag=host \
+		-fsdev local,id=out,path="$2",security_model=none -device virtio-9p-pci,fsdev=out,mount_tag=out \
+		</dev/null &
+	machine=$!
+	tail -n +1 -s 1 -f --pid="$machine" "$2/lab.log" | sed -u -n 's/^ *--- \(.*: TestLab\/.*\)/  \1/p' || true
+	wait "$machine" || echo "qemu: exit code $? (124: stopped after $limit s)"
+}
+
+# judge OUT: succeeds if the guest came to its end, every case passed and there was one.
+judge() {
+	sed -n 's/^ *--- \([A-Z]*\): TestLab\/\(shared\/cases\|own\)\/\([^ ]*\) (\(.*\)s)$/\1\t\3\t\4/p' "$1/lab.log" >"$1/cases"
+	passed=$(grep -c '^PASS' "$1/cases" || true)
+	others=$(grep -vc '^PASS' "$1/cases" || true)
+	release=$(cat "$1/kernel" 2>/dev/null || echo "not booted")
+	status=$(cat "$1/status" 2>/dev/null || echo none)
+	echo "kernel $release: $passed cases passed, $others did not; exit status $status; $(($(date +%s) - started)) s"
+	[ "$status" = 0 ] && [ "$others" = 0 ] && [ "$passed" -gt 0 ]
+}
+
+# explain OUT: what a person needs to see of a guest that failed.
+explain() {
+	echo "--- lab.log, without what passed (all of it: $1/lab.log)"
+	grep -v -E '^=== |--- PASS|: (exact|ready) after ' "$1/lab.log" | head -n "${LAB_LINES:-150}" || true
+	echo "--- the end of the console ($1/console.log)"
+	tail -n 15 "$1/console.log" | tr -d '\r' || true
+}
+
+# run SERIES
+run() {
+	fetch "$1"
+	release=$(ls "$kernel/lib/modules")
+	out=$cache/results/$1
+	rm -rf "$out"
+	mkdir -p "$out"
+	cp "$here/guest.sh" "$out/guest.sh"
+	started=$(date +%s)
+	cat >"$out/env" <<END
+BUILD='$work' COMMAND='$command' MODULES='$kernel/lib/modules/$release' STARTED=$started TREE='$tree'
+LAB_CASES='${LAB_CASES:-^TestLab\$}' LAB_PATIENCE=${LAB_PATIENCE:-6} LAB_TIMEOUT=$((limit - 40))s
+END
+	make_initrd "$kernel" "$work/initrd.gz"
+	echo "kernel $release (Debian ${kernel##*/"$1"-}), $(qemu-system-x86_64 --version | head -n 1)"
+	boot "$kernel" "$out"
+	judge "$out" || { explain "$out" && return 1; }
+}
+
+case ${1:-all} in
+all) series="6.1 6.12" ;;
+6.1 | 6.12) series=$1 ;;
+*) echo "usage: run.sh [6.1|6.12|all]" >&2 && exit 2 ;;
+esac
+[ "$(id -u)" -eq 0 ] || die "root is needed: the guest reads this machine's files"
+[ -x "$command" ] || die "$command is missing: run make build first"
+command=$(realpath "$command")
+install_tools
+mkdir -p "$cache"
+exec 9>"$cache/lock"
+flock 9 # one guest at a time
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+chmod 755 "$work"
+cd "$tree"
+export CGO_ENABLED=0
+$go build -trimpath -ldflags '-s -w' -o "$work/init" ./test/kernels/init
+$go build -trimpath -ldflags '-s -w' -o "$work/generator" ./test/lab/generator
+$go test -c -o "$work/lab.test" ./test/lab
+
+failed=
+for s in $series; do
+	run "$s" || failed="$failed $s"
+done
+[ -z "$failed" ] || die "failed on kernel$failed"
