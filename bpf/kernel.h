@@ -94,6 +94,9 @@ struct sk_buff_head {
 };
 
 struct file;
+struct msghdr;
+struct page;
+struct seq_file;
 
 struct socket {
 	struct file *file;

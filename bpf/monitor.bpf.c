@@ -42,6 +42,52 @@ int BPF_PROG(packet_copy, const struct sk_buff *skb, int length)
 	return on_copy(skb);
 }
 
+/*
+ * The same on kernels before 6.3, which lack those tracepoints: where the calls of the families that matter end. Never
+ * loaded together with them.
+ */
+SEC("fexit/inet_sendmsg")
+int BPF_PROG(inet_send, struct socket *socket, struct msghdr *message, __u64 size, int length)
+{
+	return on_send(socket->sk, length);
+}
+
+SEC("fexit/inet6_sendmsg")
+int BPF_PROG(inet6_send, struct socket *socket, struct msghdr *message, __u64 size, int length)
+{
+	return on_send(socket->sk, length);
+}
+
+SEC("fexit/inet_sendpage")
+int BPF_PROG(inet_sendpage, struct socket *socket, struct page *page, int offset, __u64 size, int flags, long length)
+{
+	return on_send(socket->sk, length);
+}
+
+SEC("fexit/packet_sendmsg")
+int BPF_PROG(packet_send, struct socket *socket, struct msghdr *message, __u64 size, int length)
+{
+	return on_send(socket->sk, length);
+}
+
+SEC("fexit/inet_recvmsg")
+int BPF_PROG(inet_receive, struct socket *socket, struct msghdr *message, __u64 size, int flags, int length)
+{
+	return on_receive(socket->sk, length, flags);
+}
+
+SEC("fexit/inet6_recvmsg")
+int BPF_PROG(inet6_receive, struct socket *socket, struct msghdr *message, __u64 size, int flags, int length)
+{
+	return on_receive(socket->sk, length, flags);
+}
+
+SEC("fexit/packet_recvmsg")
+int BPF_PROG(packet_receive, struct socket *socket, struct msghdr *message, __u64 size, int flags, int length)
+{
+	return on_receive(socket->sk, length, flags);
+}
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(sock_state, struct sock *sk, int old, int new)
 {

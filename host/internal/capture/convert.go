@@ -19,8 +19,9 @@ import (
 
 // converter turns the kernel's structs into events.
 type converter struct {
-	secret []byte
-	texts  *ebpf.Map
+	secret   []byte
+	texts    *ebpf.Map
+	counting wire.Counting
 
 	mu          sync.Mutex
 	superblocks map[uint64]uint64 // by address; bounded by superblockLimit
@@ -29,7 +30,9 @@ type converter struct {
 const superblockLimit = 4096
 
 func newConverter(secret []byte, o *objects) *converter {
-	return &converter{secret: secret, superblocks: map[uint64]uint64{}, texts: o.maps[kernelMapLongTexts]}
+	return &converter{
+		secret: secret, superblocks: map[uint64]uint64{}, texts: o.maps[kernelMapLongTexts], counting: o.counting(),
+	}
 }
 
 func keyOf(k kernelProcessKey) Key {
@@ -170,7 +173,7 @@ func (c *converter) flow(key *kernelFlowKey, f *kernelFlow) Flow {
 		NetNS: f.Netns, Ifindex: f.Ifindex,
 		Existing:    f.Flags&uint8(kernelFlowFlagFLOW_EXISTING) != 0,
 		Kernel:      f.Flags&uint8(kernelFlowFlagFLOW_KERNEL) != 0,
-		Attribution: wire.Attribution_ATTRIBUTION_KERNEL, Counting: wire.Counting_COUNTING_TRACEPOINT,
+		Attribution: wire.Attribution_ATTRIBUTION_KERNEL, Counting: c.counting,
 		Name: text(f.Name[:]), UID: f.Uid, CgroupID: f.Cgroup,
 		File: FileKey{Superblock: c.superblock(f.Superblock), Device: device(f.Device), Inode: f.Inode},
 	}
@@ -201,7 +204,7 @@ func (c *converter) folded(key *kernelProcessKey, o *kernelOwner) Flow {
 		Process: keyOf(*key), Layer: wire.Layer_LAYER_SOCKET, Protocol: uint16(o.Protocol),
 		Peer: wire.Peer_PEER_FOLDED, FoldedPeers: o.Folded,
 		Sent: o.Sent, Received: o.Received, Sends: o.Sends, Receives: o.Receives, NetNS: o.Netns,
-		Attribution: wire.Attribution_ATTRIBUTION_KERNEL, Counting: wire.Counting_COUNTING_TRACEPOINT,
+		Attribution: wire.Attribution_ATTRIBUTION_KERNEL, Counting: c.counting,
 		Name: text(o.Name[:]), UID: o.Uid, CgroupID: o.Cgroup,
 		File: FileKey{Superblock: c.superblock(o.Superblock), Device: device(o.Device), Inode: o.Inode},
 	}

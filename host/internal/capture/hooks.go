@@ -5,55 +5,209 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
-// hook is one program and how it is attached.
+// Hook is one thing that the kernel is asked to tell, and how it does.
+type Hook struct {
+	Sees      string   `json:"sees"`               // in words
+	Way       string   `json:"way,omitempty"`      // "tracepoint", "fexit", "cgroup"; "" if there is none here
+	Programs  []string `json:"programs,omitempty"` // at work
+	Essential bool     `json:"essential"`          // without it there is nothing to count
+	Errors    []string `json:"errors,omitempty"`   // of ways that failed
+}
+
+// way is one way to see something: programs that are attached together, and the kernel's part that each needs.
+type way struct {
+	name     string
+	programs []string
+	optional []string // left out where the kernel does not have the function
+}
+
+// hook is a Hook before a way is chosen; the first that works is taken.
 type hook struct {
-	name   string // of the program
-	loses  string // what is not seen without it
-	attach func(*ebpf.Program) (link.Link, error)
+	sees      string
+	essential bool
+	ways      []way
 }
 
-// way is a set of hooks that together see everything that a way into the kernel can see. The kernel decides which ways
-// there are: tracepoints need Linux 6.3.
-type way interface {
-	hooks() []hook
+// hooks in the order in which they are attached. Processes come first: a flow should find its process known. No byte is
+// counted by two of them: the ways of one hook exclude each other.
+func hooks() []hook {
+	tracepoint := func(program string) []way { return []way{{name: "tracepoint", programs: []string{program}}} }
+	cgroup := func(program string) []way { return []way{{name: "cgroup", programs: []string{program}}} }
+	return []hook{
+		{"programs that are started", true, tracepoint(kernelProgProcessExec)},
+		{"processes that are forked", true, tracepoint(kernelProgProcessFork)},
+		{"ends of processes", true, tracepoint(kernelProgProcessExit)},
+		{"peers of datagrams whose reader does not ask for them", false, cgroup(kernelProgDeliver)},
+		{"peers of IPv4 datagrams that are sent", false, cgroup(kernelProgSendToV4)},
+		{"peers of IPv6 datagrams that are sent", false, cgroup(kernelProgSendToV6)},
+		{"peers of IPv4 datagrams that are received", false, cgroup(kernelProgReceiveV4)},
+		{"peers of IPv6 datagrams that are received", false, cgroup(kernelProgReceiveV6)},
+		{"peers of raw and ICMP sockets that send", false, cgroup(kernelProgDepart)},
+		{"peers of raw and ICMP sockets that receive", false, tracepoint(kernelProgPacketCopy)},
+		{"bytes that leave a TCP socket by splice, sendfile or mapping", false, tracepoint(kernelProgTcpSpace)},
+		{"connects, accepts and listens", false, tracepoint(kernelProgSockState)},
+		{"bytes received", true, []way{
+			{name: "tracepoint", programs: []string{kernelProgSockReceive}},
+			{name: "fexit", programs: []string{kernelProgInetReceive, kernelProgInet6Receive}, optional: []string{kernelProgPacketReceive}},
+		}},
+		{"bytes sent", true, []way{
+			{name: "tracepoint", programs: []string{kernelProgSockSend}},
+			{name: "fexit", programs: []string{kernelProgInetSend, kernelProgInet6Send}, optional: []string{kernelProgInetSendpage, kernelProgPacketSend}},
+		}},
+	}
 }
 
-// tracepoints is the way that works without kprobes and fentry: BTF tracepoints for calls and processes, cgroup hooks
-// for the addresses of datagrams.
-type tracepoints struct {
+// attachments attach programs to this machine.
+type attachments struct {
 	cgroup string // root of the cgroup v2 hierarchy
+	kernel *btf.Spec
 }
 
-func (t tracepoints) hooks() []hook {
-	traced := func(p *ebpf.Program) (link.Link, error) { return link.AttachTracing(link.TracingOptions{Program: p}) }
-	grouped := func(kind ebpf.AttachType) func(*ebpf.Program) (link.Link, error) {
-		return func(p *ebpf.Program) (link.Link, error) {
-			return link.AttachCgroup(link.CgroupOptions{Path: t.cgroup, Attach: kind, Program: p})
+// available tells whether the kernel has what a program attaches to, as far as its type information says.
+func (a attachments) available(p *ebpf.ProgramSpec) bool {
+	kind, target, _ := strings.Cut(p.SectionName, "/")
+	switch kind {
+	case "tp_btf":
+		var trace *btf.Typedef
+		return a.kernel.TypeByName("btf_trace_"+target, &trace) == nil
+	case "fexit":
+		var function *btf.Func
+		return a.kernel.TypeByName(target, &function) == nil
+	}
+	return true
+}
+
+func (a attachments) attach(p *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
+	if strings.HasPrefix(spec.SectionName, "cgroup") {
+		return link.AttachCgroup(link.CgroupOptions{Path: a.cgroup, Attach: spec.AttachType, Program: p})
+	}
+	return link.AttachTracing(link.TracingOptions{Program: p})
+}
+
+// ErrHook is wrapped by the error of Open when an essential hook cannot be had. [Check] tells the whole story.
+var ErrHook = errors.New("this kernel does not let picosnitch see")
+
+// choose loads and attaches a way for every hook. What cannot be had, and is not essential, is noted in the result.
+func (o *objects) choose(spec *ebpf.CollectionSpec, a attachments) error {
+	o.loadLikely(spec, a)
+	if o.programs[kernelProgExistingTasks] == nil {
+		if err := o.loadPrograms(spec, iterators()); err != nil {
+			return err
 		}
 	}
-	// Processes first: a flow should find its process known.
-	return []hook{
-		{kernelProgProcessExec, "programs that are started", traced},
-		{kernelProgProcessFork, "processes that are forked", traced},
-		{kernelProgProcessExit, "ends of processes", traced},
-		{kernelProgDeliver, "peers of datagrams whose reader does not ask for them", grouped(ebpf.AttachCGroupInetIngress)},
-		{kernelProgSendToV4, "peers of IPv4 datagrams that are sent", grouped(ebpf.AttachCGroupUDP4Sendmsg)},
-		{kernelProgSendToV6, "peers of IPv6 datagrams that are sent", grouped(ebpf.AttachCGroupUDP6Sendmsg)},
-		{kernelProgReceiveV4, "peers of IPv4 datagrams that are received", grouped(ebpf.AttachCGroupUDP4Recvmsg)},
-		{kernelProgReceiveV6, "peers of IPv6 datagrams that are received", grouped(ebpf.AttachCGroupUDP6Recvmsg)},
-		{kernelProgDepart, "peers of raw and ICMP sockets that send", grouped(ebpf.AttachCGroupInetEgress)},
-		{kernelProgPacketCopy, "peers of raw and ICMP sockets that receive", traced},
-		{kernelProgTcpSpace, "bytes that leave a TCP socket by splice, sendfile or mapping", traced},
-		{kernelProgSockState, "connects, accepts and listens", traced},
-		{kernelProgSockReceive, "bytes received", traced},
-		{kernelProgSockSend, "bytes sent", traced},
+	for _, h := range hooks() {
+		state := Hook{Sees: h.sees, Essential: h.essential}
+		for _, w := range h.ways {
+			err := o.try(spec, a, w, &state)
+			if err == nil {
+				break
+			}
+			state.Errors = append(state.Errors, fmt.Sprintf("%s: %v", w.name, err))
+		}
+		o.hooks = append(o.hooks, state)
 	}
+	for _, h := range o.hooks {
+		if h.Way == "" && h.Essential {
+			return fmt.Errorf("%w %s: %s", ErrHook, h.Sees, strings.Join(h.Errors, "; "))
+		}
+	}
+	return nil
+}
+
+// loadLikely loads in one go what will most likely be chosen: a tenth of the time of loading one by one. If the kernel
+// refuses any of it, nothing is loaded, and each is tried on its own.
+func (o *objects) loadLikely(spec *ebpf.CollectionSpec, a attachments) {
+	likely := iterators()
+	for _, h := range hooks() {
+		for _, w := range h.ways {
+			if names, err := a.programs(spec, w); err == nil {
+				likely = append(likely, names...)
+				break
+			}
+		}
+	}
+	_ = o.loadPrograms(spec, likely)
+}
+
+var errAbsent = errors.New("the kernel does not have it")
+
+// programs are those of a way that this kernel can attach; an error if one is missing that the way needs.
+func (a attachments) programs(spec *ebpf.CollectionSpec, w way) ([]string, error) {
+	for _, name := range w.programs {
+		if !a.available(spec.Programs[name]) {
+			return nil, fmt.Errorf("attach %s: %w", spec.Programs[name].SectionName, errAbsent)
+		}
+	}
+	names := slices.Clone(w.programs)
+	for _, name := range w.optional {
+		if a.available(spec.Programs[name]) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// try loads and attaches one way; on failure nothing of it stays attached.
+func (o *objects) try(spec *ebpf.CollectionSpec, a attachments, w way, state *Hook) error {
+	names, err := a.programs(spec, w)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(names, func(name string) bool { return o.programs[name] == nil }) {
+		if err := o.loadPrograms(spec, names); err != nil {
+			return err
+		}
+	}
+	for i, name := range names {
+		l, err := a.attach(o.programs[name], spec.Programs[name])
+		if err != nil {
+			for _, attached := range names[:i] {
+				o.links[attached].Close()
+				delete(o.links, attached)
+			}
+			return fmt.Errorf("attach %s: %w", spec.Programs[name].SectionName, err)
+		}
+		o.links[name] = l
+	}
+	state.Way, state.Programs = w.name, names
+	return nil
+}
+
+// remember finds out, from the links that another host of this version left, what is at work.
+func (o *objects) remember() {
+	for _, h := range hooks() {
+		state := Hook{Sees: h.sees, Essential: h.essential}
+		for _, w := range h.ways {
+			if o.links[w.programs[0]] == nil {
+				continue
+			}
+			state.Way = w.name
+			for _, name := range slices.Concat(w.programs, w.optional) {
+				if o.links[name] != nil {
+					state.Programs = append(state.Programs, name)
+				}
+			}
+		}
+		o.hooks = append(o.hooks, state)
+	}
+}
+
+// counting is how bytes are counted.
+func (o *objects) counting() wire.Counting {
+	if o.links[kernelProgSockSend] != nil {
+		return wire.Counting_COUNTING_TRACEPOINT
+	}
+	return wire.Counting_COUNTING_FEXIT
 }
 
 // ErrNoCgroup tells that no cgroup v2 hierarchy is mounted.

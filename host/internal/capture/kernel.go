@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -100,12 +102,24 @@ func (k *Kernel) open() error {
 }
 
 func (k *Kernel) install(spec *ebpf.CollectionSpec, tag uint64) (*objects, error) {
-	cgroup, err := CgroupRoot()
+	a, err := machine()
 	if err != nil {
 		return nil, err
 	}
-	return install(k.root, spec, tag, k.control, tracepoints{cgroup: cgroup})
+	o, err := install(k.root, spec, tag, k.control, a)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range o.hooks {
+		if h.Way == "" {
+			k.options.Log.Warn("not seen on this kernel", "what", h.Sees, "why", strings.Join(h.Errors, "; "))
+		}
+	}
+	return o, nil
 }
+
+// Hooks tells what the kernel is asked for, and which way was found for it.
+func (k *Kernel) Hooks() []Hook { return slices.Clone(k.objects.hooks) }
 
 // told is what was told of losses, if these are still the same counters.
 func (k *Kernel) told() map[string]Loss {

@@ -260,8 +260,15 @@ const (
 	kernelProgExistingFiles    = "existing_files"
 	kernelProgExistingTasks    = "existing_tasks"
 	kernelProgFileKeys         = "file_keys"
+	kernelProgInet6Receive     = "inet6_receive"
+	kernelProgInet6Send        = "inet6_send"
+	kernelProgInetReceive      = "inet_receive"
+	kernelProgInetSend         = "inet_send"
+	kernelProgInetSendpage     = "inet_sendpage"
 	kernelProgNothing          = "nothing"
 	kernelProgPacketCopy       = "packet_copy"
+	kernelProgPacketReceive    = "packet_receive"
+	kernelProgPacketSend       = "packet_send"
 	kernelProgProcessExec      = "process_exec"
 	kernelProgProcessExit      = "process_exit"
 	kernelProgProcessFork      = "process_fork"
@@ -331,8 +338,15 @@ type kernelProgramSpecs struct {
 	ExistingFiles *ebpf.ProgramSpec `ebpf:"existing_files"`
 	ExistingTasks *ebpf.ProgramSpec `ebpf:"existing_tasks"`
 	FileKeys      *ebpf.ProgramSpec `ebpf:"file_keys"`
+	Inet6Receive  *ebpf.ProgramSpec `ebpf:"inet6_receive"`
+	Inet6Send     *ebpf.ProgramSpec `ebpf:"inet6_send"`
+	InetReceive   *ebpf.ProgramSpec `ebpf:"inet_receive"`
+	InetSend      *ebpf.ProgramSpec `ebpf:"inet_send"`
+	InetSendpage  *ebpf.ProgramSpec `ebpf:"inet_sendpage"`
 	Nothing       *ebpf.ProgramSpec `ebpf:"nothing"`
 	PacketCopy    *ebpf.ProgramSpec `ebpf:"packet_copy"`
+	PacketReceive *ebpf.ProgramSpec `ebpf:"packet_receive"`
+	PacketSend    *ebpf.ProgramSpec `ebpf:"packet_send"`
 	ProcessExec   *ebpf.ProgramSpec `ebpf:"process_exec"`
 	ProcessExit   *ebpf.ProgramSpec `ebpf:"process_exit"`
 	ProcessFork   *ebpf.ProgramSpec `ebpf:"process_fork"`
@@ -466,8 +480,15 @@ type kernelPrograms struct {
 	ExistingFiles *ebpf.Program `ebpf:"existing_files"`
 	ExistingTasks *ebpf.Program `ebpf:"existing_tasks"`
 	FileKeys      *ebpf.Program `ebpf:"file_keys"`
+	Inet6Receive  *ebpf.Program `ebpf:"inet6_receive"`
+	Inet6Send     *ebpf.Program `ebpf:"inet6_send"`
+	InetReceive   *ebpf.Program `ebpf:"inet_receive"`
+	InetSend      *ebpf.Program `ebpf:"inet_send"`
+	InetSendpage  *ebpf.Program `ebpf:"inet_sendpage"`
 	Nothing       *ebpf.Program `ebpf:"nothing"`
 	PacketCopy    *ebpf.Program `ebpf:"packet_copy"`
+	PacketReceive *ebpf.Program `ebpf:"packet_receive"`
+	PacketSend    *ebpf.Program `ebpf:"packet_send"`
 	ProcessExec   *ebpf.Program `ebpf:"process_exec"`
 	ProcessExit   *ebpf.Program `ebpf:"process_exit"`
 	ProcessFork   *ebpf.Program `ebpf:"process_fork"`
@@ -488,8 +509,15 @@ func (p *kernelPrograms) Close() error {
 		p.ExistingFiles,
 		p.ExistingTasks,
 		p.FileKeys,
+		p.Inet6Receive,
+		p.Inet6Send,
+		p.InetReceive,
+		p.InetSend,
+		p.InetSendpage,
 		p.Nothing,
 		p.PacketCopy,
+		p.PacketReceive,
+		p.PacketSend,
 		p.ProcessExec,
 		p.ProcessExit,
 		p.ProcessFork,

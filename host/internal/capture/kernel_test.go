@@ -504,6 +504,19 @@ func TestFileKeyIsWhatExecReports(t *testing.T) {
 	}
 }
 
+func TestCheckFindsAWayForEveryHook(t *testing.T) {
+	testOptions(t, "check")
+	hooks, err := Check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range hooks {
+		if h.Way == "" {
+			t.Errorf("no way to see %s: %v", h.Sees, h.Errors)
+		}
+	}
+}
+
 func TestRecordingReplaysTheSameEvents(t *testing.T) {
 	t.Parallel()
 	events := []Event{

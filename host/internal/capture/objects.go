@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -29,6 +30,7 @@ type objects struct {
 	maps     map[string]*ebpf.Map
 	programs map[string]*ebpf.Program // iterators; attached programs too when this host loaded them
 	links    map[string]link.Link
+	hooks    []Hook
 	adopted  bool // the maps and links were left by a host of the same version
 }
 
@@ -88,11 +90,13 @@ func openControl(root string, spec *ebpf.CollectionSpec) (*ebpf.Map, error) {
 
 // adopt opens what a host of the same version left pinned; fs.ErrNotExist if there is nothing.
 func adopt(root string, spec *ebpf.CollectionSpec, tag uint64, control *ebpf.Map) (*objects, error) {
-	o := &objects{tag: tag, dir: versionDir(root, tag), maps: map[string]*ebpf.Map{}, links: map[string]link.Link{}, adopted: true}
+	o := &objects{
+		tag: tag, dir: versionDir(root, tag), adopted: true,
+		maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{}, links: map[string]link.Link{},
+	}
 	if _, err := os.Lstat(o.dir); err != nil {
 		return nil, err
 	}
-	replace := map[string]*ebpf.Map{kernelMapControlWord: control}
 	for _, name := range mapNames() {
 		m, err := ebpf.LoadPinnedMap(filepath.Join(o.dir, name), nil)
 		if err != nil {
@@ -100,7 +104,6 @@ func adopt(root string, spec *ebpf.CollectionSpec, tag uint64, control *ebpf.Map
 			return nil, fmt.Errorf("open pinned map %s: %w", name, err)
 		}
 		o.maps[name] = m
-		replace[name] = m
 	}
 	entries, err := os.ReadDir(filepath.Join(o.dir, "links"))
 	if err != nil {
@@ -115,46 +118,77 @@ func adopt(root string, spec *ebpf.CollectionSpec, tag uint64, control *ebpf.Map
 		}
 		o.links[entry.Name()] = l
 	}
+	o.remember()
 	// Only the iterators are loaded again: everything else is at work already.
-	for name := range spec.Programs {
-		if !iterator(name) {
-			delete(spec.Programs, name)
-		}
-	}
-	if err := o.load(spec, replace); err != nil {
+	o.maps[kernelMapControlWord] = control
+	if err := o.loadPrograms(spec, iterators()); err != nil {
 		o.close()
 		return nil, err
 	}
 	return o, nil
 }
 
-func iterator(program string) bool {
-	return program == kernelProgExistingTasks || program == kernelProgExistingFiles || program == kernelProgFileKeys
+func iterators() []string {
+	return []string{kernelProgExistingTasks, kernelProgExistingFiles, kernelProgFileKeys}
 }
 
-// load makes maps and programs; those in replace are used instead of new ones.
-func (o *objects) load(spec *ebpf.CollectionSpec, replace map[string]*ebpf.Map) error {
-	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace})
+// makeMaps makes the maps of a version, around the control word that all versions share.
+func (o *objects) makeMaps(spec *ebpf.CollectionSpec, control *ebpf.Map) error {
+	maps := spec.Copy()
+	clear(maps.Programs)
+	coll, err := ebpf.NewCollectionWithOptions(maps, ebpf.CollectionOptions{
+		MapReplacements: map[string]*ebpf.Map{kernelMapControlWord: control},
+	})
 	if err != nil {
-		return fmt.Errorf("load BPF programs: %w", err)
+		return fmt.Errorf("make BPF maps: %w", err)
 	}
-	o.programs = coll.Programs
 	for name, m := range coll.Maps {
-		if replaced := replace[name]; replaced != nil {
-			m.Close() // a clone of ours
-			continue
-		}
 		o.maps[name] = m
 	}
 	return nil
 }
 
+// loadPrograms loads some of the specification's programs around the maps that there are.
+func (o *objects) loadPrograms(spec *ebpf.CollectionSpec, names []string) error {
+	some := spec.Copy()
+	for name := range some.Programs {
+		if !slices.Contains(names, name) {
+			delete(some.Programs, name)
+		}
+	}
+	coll, err := ebpf.NewCollectionWithOptions(some, ebpf.CollectionOptions{MapReplacements: o.replacements(some)})
+	if err != nil {
+		return fmt.Errorf("load BPF programs: %w", err)
+	}
+	for name, p := range coll.Programs {
+		o.programs[name] = p
+	}
+	for _, m := range coll.Maps {
+		m.Close() // clones of ours
+	}
+	return nil
+}
+
+// replacements are the maps that a specification names; constants of the object stand in maps of their own.
+func (o *objects) replacements(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
+	found := map[string]*ebpf.Map{}
+	for name, m := range o.maps {
+		if spec.Maps[name] != nil {
+			found[name] = m
+		}
+	}
+	return found
+}
+
 // install loads this version, attaches it and pins it. The programs do nothing before the control word names the tag.
-func install(root string, spec *ebpf.CollectionSpec, tag uint64, control *ebpf.Map, w way) (*objects, error) {
-	o := &objects{tag: tag, dir: versionDir(root, tag), maps: map[string]*ebpf.Map{}, links: map[string]link.Link{}}
-	err := o.load(spec, map[string]*ebpf.Map{kernelMapControlWord: control})
+func install(root string, spec *ebpf.CollectionSpec, tag uint64, control *ebpf.Map, a attachments) (*objects, error) {
+	o := &objects{
+		tag: tag, dir: versionDir(root, tag),
+		maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{}, links: map[string]link.Link{},
+	}
+	err := o.makeMaps(spec, control)
 	if err == nil {
-		err = o.attach(w)
+		err = o.choose(spec, a)
 	}
 	if err == nil {
 		err = o.pin()
@@ -164,17 +198,6 @@ func install(root string, spec *ebpf.CollectionSpec, tag uint64, control *ebpf.M
 		return nil, err
 	}
 	return o, nil
-}
-
-func (o *objects) attach(w way) error {
-	for _, h := range w.hooks() {
-		l, err := h.attach(o.programs[h.name])
-		if err != nil {
-			return fmt.Errorf("attach %s (without it %s would not be seen): %w", h.name, h.loses, err)
-		}
-		o.links[h.name] = l
-	}
-	return nil
 }
 
 // pin makes everything outlive the host. The directory gets its name last: one with a name is complete.

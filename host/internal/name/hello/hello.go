@@ -49,13 +49,13 @@ func Parse(message []byte) (Hello, error) {
 	complete := len(message) >= size
 	h, err := body(cursor{rest: message[:min(size, len(message))]})
 	switch {
-	case errors.Is(err, errShort) && complete:
-		return Hello{}, fmt.Errorf("a client hello whose lengths do not agree: %w", ErrNone)
-	case errors.Is(err, errShort):
+	case err != nil && !errors.Is(err, errShort):
+		return Hello{}, err
+	case !complete:
 		h.Outer = true
 		return h, ErrMore
 	case err != nil:
-		return Hello{}, err
+		return Hello{}, fmt.Errorf("a client hello whose lengths do not agree: %w", ErrNone)
 	case h.Name == "":
 		return Hello{}, ErrNone
 	}

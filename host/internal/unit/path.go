@@ -1,0 +1,212 @@
+package unit
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/picosnitch/picosnitch/sdk"
+)
+
+const (
+	maxPath     = 4096 // bytes of a cgroup path that are looked at
+	maxElements = 64
+	maxName     = 255 // of one element, NAME_MAX
+)
+
+// mark is one thing that a cgroup path names. The zero value names nothing.
+type mark struct {
+	runtime   string
+	id        string // raw, as are all texts here
+	name      string
+	container bool   // runtimes keep state about it
+	monitor   bool   // not in the container: the runtime's own process beside it
+	weak      bool   // means something only if the runtime's state says so
+	path      string // of the cgroup that carries the name
+	above     string // the cgroup in which it was made: whoever owns that and those above could have made it
+	managed   bool   // above consists of what root's own managers make
+}
+
+// place is what a cgroup path says.
+type place struct {
+	user  bool   // below a user's own cgroups
+	uid   string // that user's, "" if the path does not tell
+	found mark   // container, pod or app: the outermost
+	unit  mark   // systemd unit: below a user's cgroups the innermost, elsewhere the outermost that is no slice
+	leaf  mark   // an element of any name, which a runtime's state may know
+}
+
+// parse reads a cgroup path. A path that no cgroup can have says nothing.
+func parse(path string) place {
+	s := scanner{managed: true}
+	path = trimmed(path)
+	for rest, at := path, 0; rest != ""; {
+		element, after, more := strings.Cut(rest, "/")
+		if element == "" || element == "." || element == ".." || len(element) > maxName {
+			return place{}
+		}
+		end := at + len(element)
+		s.next(element, path[:end], path[:max(at-1, 0)])
+		if s.found.runtime != "" && s.found.runtime != runtimePod || s.depth >= maxElements {
+			break
+		}
+		if !more {
+			break
+		}
+		rest, at = after, end+1
+	}
+	return s.finish()
+}
+
+// trimmed is the path without its leading slash and without the mark of a removed cgroup.
+func trimmed(path string) string {
+	path = strings.TrimSuffix(strings.TrimSuffix(path, " (deleted)"), "//deleted")
+	path = strings.Trim(path, "/")
+	if len(path) > maxPath {
+		path = path[:strings.LastIndexByte(path[:maxPath], '/')+1]
+		path = strings.TrimSuffix(path, "/")
+	}
+	return path
+}
+
+// scanner goes down a path.
+type scanner struct {
+	place
+	depth   int
+	managed bool // so far
+	settled bool // the unit is not a slice: nothing below is systemd's own
+	kube    bool // below the kubelet's cgroups
+	pod     mark
+	parent  string
+}
+
+func (s *scanner) next(element, path, above string) {
+	name := strings.TrimPrefix(element, "_") // systemd puts it before names that the kernel could use
+	s.zone(name)
+	s.kube = s.kube || isKubepods(name)
+	m := container(name, s.parent, s.kube, s.depth)
+	if m.runtime == "" && s.kube {
+		m = pod(name)
+	}
+	m.path, m.above, m.managed = path, above, s.managed && !s.settled
+	switch {
+	case m.runtime == runtimePod:
+		s.pod = m
+	case m.runtime != "":
+		s.found = m
+		if s.pod.runtime != "" {
+			s.found.runtime, s.found.name = runtimeKubernetes, s.pod.id
+		}
+	case isUnit(name):
+		s.unitAt(name, path, above)
+	case !s.settled:
+		s.leaf = mark{runtime: runtimeRunc, id: element, container: true, weak: true, path: path, above: above}
+	}
+	s.managed = s.managed && isManager(name, s.depth)
+	s.parent = name
+	s.depth++
+}
+
+// zone notes where the cgroups of a user begin. Below a unit of the system's the names are no longer systemd's.
+func (s *scanner) zone(name string) {
+	if s.settled && !s.user {
+		return
+	}
+	uid := userOf(name)
+	if uid != "" || s.depth == 0 && (name == "user.slice" || name == "user") {
+		s.user = true
+	}
+	if s.uid == "" {
+		s.uid = uid
+	}
+}
+
+func (s *scanner) unitAt(name, path, above string) {
+	slice := strings.HasSuffix(name, ".slice")
+	if s.settled && (!s.user || slice) {
+		return
+	}
+	s.unit = mark{runtime: runtimeSystemd, id: name, name: decode(name), path: path, above: above, managed: s.managed}
+	s.settled = s.settled || !slice
+}
+
+func (s *scanner) finish() place {
+	if s.found.runtime == "" && s.pod.runtime != "" {
+		s.found = s.pod
+		s.found.runtime = runtimeKubernetes
+	}
+	return s.place
+}
+
+// userOf is the uid in the name of a user's slice or manager, "" if it is neither.
+func userOf(name string) string {
+	uid, is := between(name, "user-", ".slice")
+	if !is {
+		uid, is = between(name, "user@", ".service")
+	}
+	if _, err := strconv.ParseUint(uid, 10, 32); !is || err != nil {
+		return ""
+	}
+	return uid
+}
+
+func between(text, prefix, suffix string) (string, bool) {
+	rest, has := strings.CutPrefix(text, prefix)
+	if !has {
+		return "", false
+	}
+	return strings.CutSuffix(rest, suffix)
+}
+
+// isUnit tells whether systemd could have given the name: these kinds of units have cgroups.
+func isUnit(name string) bool {
+	dot := strings.LastIndexByte(name, '.')
+	if dot <= 0 {
+		return false
+	}
+	switch name[dot:] {
+	case ".service", ".scope", ".slice", ".mount", ".socket", ".swap":
+		return true
+	}
+	return false
+}
+
+// isManager tells whether a cgroup of this name is made by root's own managers, which do not hand it to a user.
+func isManager(name string, depth int) bool {
+	if depth == 0 {
+		switch name {
+		case "system.slice", "machine.slice", "docker", "kubelet.slice":
+			return true
+		}
+		return isKubepods(name)
+	}
+	switch name {
+	case "besteffort", "burstable", "guaranteed", "kubepods":
+		return true
+	}
+	return strings.HasSuffix(name, ".slice") || pod(name).runtime != ""
+}
+
+// decode undoes the escapes of systemd: \xNN.
+func decode(name string) string {
+	if !strings.Contains(name, `\x`) {
+		return name
+	}
+	var b strings.Builder
+	for i := 0; i < len(name); i++ {
+		if strings.HasPrefix(name[i:], `\x`) && len(name) >= i+4 {
+			if c, err := strconv.ParseUint(name[i+2:i+4], 16, 8); err == nil {
+				b.WriteByte(byte(c))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(name[i])
+	}
+	return b.String()
+}
+
+// escaped makes raw text fit for the wire, where it must be UTF-8, and for whoever reads it.
+func escaped(raw string) string { return sdk.EscapeString(raw[:min(len(raw), maxText)]) }
+
+// maxText bounds a name before it is escaped. Names of a pod's containers have three parts.
+const maxText = 3 * maxName
