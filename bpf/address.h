@@ -79,64 +79,51 @@ static __always_inline int datagram_source(struct __sk_buff *skb, struct peer *f
  * A packet that leaves a raw or ICMP socket, in the context of its sender: no hook names the address that the call gave,
  * the packet does. It is noted with the socket, not the thread: the kernel's own ICMP answers leave in anybody's context.
  */
-static __always_inline int on_departure(struct __sk_buff *skb)
+static __always_inline void on_departure(struct __sk_buff *skb, struct bpf_sock *sk)
 {
-	struct bpf_sock *sk = skb->sk;
 	struct socket_state *state;
 	struct ipv4_header v4;
 	struct ipv6_header v6;
 	struct peer *to;
 
-	if (!sk)
-		return 1;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk || !bare(sk->type, sk->protocol) || !active())
-		return 1;
+	if (!active())
+		return;
 	state = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state) {
 		lost(LOSS_SOCKET_STORAGE, 0, 0);
-		return 1;
+		return;
 	}
 	to = &state->peers[DEPARTED];
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		if (bpf_skb_load_bytes(skb, 0, &v4, sizeof(v4)))
-			return 1;
+			return;
 		map_v4(to->address, v4.destination);
 	} else {
 		if (bpf_skb_load_bytes(skb, 0, &v6, sizeof(v6)))
-			return 1;
+			return;
 		copy_v6(to->address, v6.destination);
 	}
 	to->generation = bpf_get_current_pid_tgid();
 	to->state = SLOT_SET;
-	return 1;
 }
 
 /* Delivery to a UDP socket without a peer: whoever reads it may not ask for the address. */
-static __always_inline int on_delivery(struct __sk_buff *skb)
+static __always_inline void on_delivery(struct __sk_buff *skb, struct bpf_sock *sk)
 {
-	struct bpf_sock *sk = skb->sk;
-	struct control *ctl;
+	struct control *ctl = active();
 	struct socket_state *state;
 	struct peer from = {};
 
-	if (!sk)
-		return 1;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk || (sk->protocol != IPPROTO_UDP && sk->protocol != IPPROTO_UDPLITE) || sk->state == TCP_ESTABLISHED)
-		return 1;
-	ctl = active();
 	if (!ctl)
-		return 1;
+		return;
 	state = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state) {
 		lost(LOSS_SOCKET_STORAGE, 0, 0);
-		return 1;
+		return;
 	}
 	from.generation = ctl->generation;
 	if (datagram_source(skb, &from))
 		add_candidate(state, &from);
 	else
 		state->crowded = ctl->generation;
-	return 1;
 }

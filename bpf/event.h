@@ -8,7 +8,7 @@
 
 #include "kernel.h"
 
-#define LAYOUT 1
+#define LAYOUT 2
 
 /* A process instance: one program image run by one process of this boot. */
 struct process_key {
@@ -155,6 +155,8 @@ enum event_kind {
 	EVENT_EXEC = 1,
 	EVENT_FORK = 2,
 	EVENT_EXIT = 3,
+	EVENT_PAYLOAD = 4, /* begins a struct payload */
+	EVENT_LOOKUP = 5,  /* begins a struct lookup */
 };
 
 /* A hint that something changed in the map `processes`. */
@@ -164,6 +166,38 @@ struct event {
 	__u64 time;                /* boot ns */
 	__u32 kind;
 	__u32 pad;
+};
+
+#define PAYLOAD_BYTES 2048
+
+/* What a process said or was told that may name an address: DNS answers, first bytes of TLS and QUIC. */
+struct payload {
+	struct event event;
+	__u64 socket;
+	__u64 offset; /* of the data in its stream (TCP) */
+	__u32 netns;
+	__u32 uid;
+	__u32 length; /* kept */
+	__u16 family;
+	__u16 protocol;
+	__u8 remote[16];
+	__u16 remote_port;
+	__u8 received;
+	__u8 pad[5];
+	__u8 data[PAYLOAD_BYTES];
+};
+
+#define LOOKUP_ADDRESSES 8
+
+/* What getaddrinfo told a process. */
+struct lookup {
+	struct event event;
+	__u32 netns;
+	__u32 uid;
+	__u32 count;
+	__u32 pad;
+	__u8 addresses[LOOKUP_ADDRESSES][16];
+	__u8 host[256];
 };
 
 /* The word that switches programs on and off and names the generation that they write to. */
@@ -190,6 +224,7 @@ enum loss_cause {
 	LOSS_SOCKET_STORAGE,    /* a peer or a listener may be unknown */
 	LOSS_THREAD_FULL,       /* likewise */
 	LOSS_EXPIRED,           /* programs switched themselves off */
+	LOSS_NAME_FULL,         /* an address may have no name */
 	LOSS_CAUSES,
 };
 
@@ -211,6 +246,8 @@ struct file_key {
 
 /* Types that no map names still have to be in the object's BTF, from which the Go types are made. */
 const struct event *unused_event __attribute__((unused));
+const struct payload *unused_payload __attribute__((unused));
+const struct lookup *unused_lookup __attribute__((unused));
 const struct file_key *unused_file_key __attribute__((unused));
 const enum loss_cause *unused_loss_cause __attribute__((unused));
 const enum peer_kind *unused_peer_kind __attribute__((unused));

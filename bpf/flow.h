@@ -273,3 +273,18 @@ static __always_inline struct flow *flow_of(struct control *ctl, const struct fl
 
 	return flows ? bpf_map_lookup_elem(flows, key) : NULL;
 }
+
+/* Remembers with the socket whose it is, for what happens outside of any process. */
+static __always_inline struct socket_state *claim(struct sock *sk, const struct process_key *owner)
+{
+	struct socket_state *state = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!state) {
+		lost(LOSS_SOCKET_STORAGE, 0, 0);
+		return NULL;
+	}
+	state->owner = *owner;
+	state->uid = bpf_get_current_uid_gid();
+	state->netns = sk->__sk_common.skc_net.net->ns.inum;
+	return state;
+}

@@ -145,7 +145,14 @@ struct pt_regs {
 	unsigned long orig_ax;
 };
 
+struct pt_regs___x86 {
+	unsigned long di;
+	unsigned long cx;
+	unsigned long ax;
+};
+
 struct pt_regs___arm64 {
+	__u64 regs[31];
 	int syscallno;
 };
 

@@ -11,6 +11,8 @@
 #include "mapped.h"
 #include "state.h"
 #include "process.h"
+#include "name.h"
+#include "resolve.h"
 #include "existing.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -119,18 +121,52 @@ int receive_v6(struct bpf_sock_addr *ctx)
 	return on_address(ctx, 1, 0);
 }
 
-/* Datagrams whose reader may not ask where they come from. */
+/* Packets that arrive: datagrams whose reader may not ask where they come from, and answers of name servers. */
 SEC("cgroup_skb/ingress")
-int deliver(struct __sk_buff *skb)
+int arrive(struct __sk_buff *skb)
 {
-	return on_delivery(skb);
+	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : NULL;
+
+	if (!sk)
+		return 1;
+	if (sk->protocol == IPPROTO_UDP || sk->protocol == IPPROTO_UDPLITE) {
+		if (sk->state != TCP_ESTABLISHED)
+			on_delivery(skb, sk);
+		on_answer(skb, sk);
+	} else if (sk->dst_port == bpf_htons(PORT_DNS)) {
+		on_answer(skb, sk);
+	}
+	return 1;
 }
 
-/* Packets that raw and ICMP sockets send. */
+/* Packets that leave: those of raw and ICMP sockets, and the first bytes of TLS and QUIC. */
 SEC("cgroup_skb/egress")
 int depart(struct __sk_buff *skb)
 {
-	return on_departure(skb);
+	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : NULL;
+
+	if (!sk)
+		return 1;
+	if (bare(sk->type, sk->protocol))
+		on_departure(skb, sk);
+	else if (sk->protocol == IPPROTO_TCP)
+		on_greeting(skb, sk);
+	else if (sk->protocol == IPPROTO_UDP)
+		on_quic(skb, sk);
+	return 1;
+}
+
+/* The C library's own answers. */
+SEC("uprobe/getaddrinfo")
+int ask(void *registers)
+{
+	return on_question(registers);
+}
+
+SEC("uretprobe/getaddrinfo")
+int told(void *registers)
+{
+	return on_result(registers);
 }
 
 /* Lives of processes. */

@@ -22,13 +22,23 @@ struct peer {
 
 #define DEPARTED 0 /* of a raw or ICMP socket: where its last packet went. It has no candidates. */
 
+enum greeting {
+	GREETING_NONE = 0,
+	GREETING_EXPECTED = 1, /* connected, and nothing said yet */
+	GREETING_TLS = 2,      /* began as TLS does */
+};
+
 struct socket_state {
 	struct process_key owner; /* that listens or connects */
 	__u32 uid;
+	__u32 netns;
 	__u32 copied;  /* TCP: how far tcp_sock.copied_seq had come at the last look */
 	__u8 following; /* copied has been set */
 	__u8 finished;  /* the FIN, which copied_seq counts too, has been taken out */
-	__u8 pad[6];
+	__u8 greeting;  /* enum greeting: whether what this side says first may name the peer */
+	__u8 pad;
+	__u32 first_sent;     /* TCP: sequence number of the first byte in either direction */
+	__u32 first_received;
 	__u64 crowded; /* generation in which a peer found no slot */
 	struct peer peers[CANDIDATES];
 };

@@ -12,19 +12,7 @@ static __always_inline void follow(struct socket_state *state, struct sock *sk)
 	state->copied = BPF_CORE_READ(tcp, copied_seq);
 	state->following = 1;
 	state->finished = 0;
-}
-
-static __always_inline struct socket_state *claim(struct sock *sk, const struct process_key *owner)
-{
-	struct socket_state *state = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-
-	if (!state) {
-		lost(LOSS_SOCKET_STORAGE, 0, 0);
-		return NULL;
-	}
-	state->owner = *owner;
-	state->uid = bpf_get_current_uid_gid();
-	return state;
+	state->first_received = state->copied;
 }
 
 /* Counts a state change on the socket's flow, made if missing. */
@@ -75,7 +63,9 @@ static __always_inline int on_state(struct sock *sk, int old, int new)
 			c.flags = FLOW_KERNEL;
 		else
 			process_of(bpf_get_current_task_btf(), &key.process);
-		claim(sk, &key.process);
+		state = claim(sk, &key.process);
+		if (state && new == TCP_SYN_SENT)
+			state->greeting = GREETING_EXPECTED;
 	} else {
 		state = bpf_sk_storage_get(&sockets, sk, 0, 0);
 		if (!state)

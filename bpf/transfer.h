@@ -2,6 +2,8 @@
 /* The ends of send and receive calls, in the context of the caller. */
 #pragma once
 
+#define PORT_DNS 53
+
 #include "address.h"
 #include "flow.h"
 
@@ -187,6 +189,8 @@ static __always_inline int on_send(struct sock *sk, int length)
 		socket_peer(sk, &key);
 	} else if (udp(sk)) {
 		sent_to(sk, &key);
+		if (key.peer_port == PORT_DNS)
+			claim(sk, &key.process);
 	} else {
 		departed_to(sk, &key);
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/home"
 	"github.com/picosnitch/picosnitch/host/internal/identity"
 	"github.com/picosnitch/picosnitch/host/internal/journal"
+	"github.com/picosnitch/picosnitch/host/internal/name"
 	"github.com/picosnitch/picosnitch/host/internal/record"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
@@ -46,6 +47,7 @@ type daemon struct {
 	source     *capture.Kernel
 	cgroups    *identity.Cgroups
 	table      *identity.Table
+	names      *name.Table
 	recorder   *record.Recorder
 	pipeline   *pipeline
 	supervisor *supervisor.Supervisor
@@ -154,6 +156,7 @@ func (d *daemon) openIdentity(context.Context) error {
 		defer cancel()
 		return d.table.Close(ctx)
 	})
+	d.names = name.New(name.Options{})
 	return nil
 }
 
@@ -183,6 +186,7 @@ func (d *daemon) openRecord(context.Context) error {
 	d.recorder, err = record.New(record.Options{
 		Addresses: c.LogAddresses, Commands: c.LogCommands, Ports: c.LogPorts, EveryExe: c.EveryExe,
 		Ignore: record.Ignore(c.Ignore), Unredacted: c.Host.Unredacted(),
+		Domains: d.names.Names,
 	}, d.dir, files, time.Now)
 	if err != nil {
 		return fmt.Errorf("open records: %w", err)
@@ -196,7 +200,7 @@ func (d *daemon) openRecord(context.Context) error {
 
 func (d *daemon) openPipeline(context.Context) error {
 	d.pipeline = &pipeline{
-		source: d.source, table: d.table, recorder: d.recorder, journal: d.journal, log: d.log,
+		source: d.source, table: d.table, names: d.names, recorder: d.recorder, journal: d.journal, log: d.log,
 		hold: min(d.interval()/2, 5*time.Second), everyExe: d.config.EveryExe, now: time.Now,
 	}
 	d.reportStart()

@@ -12,6 +12,7 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/capture"
 	"github.com/picosnitch/picosnitch/host/internal/identity"
 	"github.com/picosnitch/picosnitch/host/internal/journal"
+	"github.com/picosnitch/picosnitch/host/internal/name"
 	"github.com/picosnitch/picosnitch/host/internal/record"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
@@ -27,6 +28,7 @@ import (
 type pipeline struct {
 	source   capture.Source
 	table    *identity.Table
+	names    *name.Table
 	recorder *record.Recorder
 	journal  *journal.Journal
 	log      *slog.Logger
@@ -111,6 +113,14 @@ func (p *pipeline) observe(event capture.Event) (*capture.Window, bool) {
 		}
 	case *capture.Exit:
 		p.table.End(e)
+	case *capture.Payload:
+		p.names.Observe(name.Payload{
+			Process: e.Process, Socket: e.Socket, NetNS: e.NetNS, UID: e.UID, Protocol: uint16(e.Protocol), Remote: e.Remote,
+			Received: e.Received, Time: e.Time, Offset: e.Offset, Data: e.Data,
+		})
+	case *capture.Lookup:
+		owner := name.Owner{Process: e.Process, UID: e.UID, NetNS: e.NetNS}
+		p.names.Lookup(owner, string(e.Host), e.Addresses, e.Time)
 	case *capture.Window:
 		return e, true
 	}
@@ -122,6 +132,7 @@ func (p *pipeline) finish(ctx context.Context, w *capture.Window, execs []*captu
 	waiting, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.hold)
 	p.table.Await(waiting, w)
 	cancel()
+	p.names.Window(w)
 	records := p.resolved()
 	for _, e := range execs {
 		if r := p.recorder.Exec(e, p.table.LineageOf(e.Key)); r != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/capture"
 	"github.com/picosnitch/picosnitch/host/internal/identity"
 	"github.com/picosnitch/picosnitch/host/internal/journal"
+	"github.com/picosnitch/picosnitch/host/internal/name"
 	"github.com/picosnitch/picosnitch/host/internal/record"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
@@ -81,7 +82,7 @@ func replay(t *testing.T, r *recording) []*wire.Record {
 	table := identity.New(identity.Options{Now: capture.Now})
 	source := capture.NewReplay(&r.out)
 	p := &pipeline{
-		source: source, table: table, recorder: recorder, journal: j, log: slog.New(slog.DiscardHandler),
+		source: source, table: table, names: name.New(name.Options{}), recorder: recorder, journal: j, log: slog.New(slog.DiscardHandler),
 		hold: 10 * time.Second, now: time.Now,
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

@@ -36,8 +36,11 @@ mkdir -p "$TMPDIR"
 chmod 1777 "$TMPDIR"
 
 export CI=true LAB_SIZE=small LAB_PATIENCE LAB_GENERATOR="$BUILD/generator" PICOSNITCH_BIN="$COMMAND"
+run_lab() {
+	"$BUILD/lab.test" -test.v -test.run "$LAB_CASES" -test.timeout "$LAB_TIMEOUT"
+}
 cd "$TREE/test/lab"
 code=0
-"$BUILD/lab.test" -test.v -test.run "$LAB_CASES" -test.timeout "$LAB_TIMEOUT" >"$out/lab.log" 2>&1 || code=$?
+eval "$(cat "$out/command")" >"$out/lab.log" 2>&1 || code=$?
 dmesg >"$out/dmesg" 2>&1 || true
 exit "$code"

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Boots Debian's kernels in QEMU and runs the lab there, one boot a kernel. Usage: run.sh [6.1|6.12|all]
+# Boots Debian's kernels in QEMU and runs the lab there, one boot a kernel. Usage: run.sh [6.1|6.12|all [COMMAND...]]
+# A command, as for eval, runs there instead of the lab: run.sh 6.1 ./capture.test -test.v
 #
 # The guest borrows this machine's files, read-only, with memory on top (init/main.go, guest.sh), so it runs the binaries
 # of this tree: `make build` first. Kernels are Debian packages, downloaded once and kept by version in
@@ -115,12 +116,19 @@ boot() {
 		-fsdev local,id=out,path="$2",security_model=none -device virtio-9p-pci,fsdev=out,mount_tag=out \
 		</dev/null &
 	machine=$!
-	tail -n +1 -s 1 -f --pid="$machine" "$2/lab.log" | sed -u -n 's/^ *--- \(.*: TestLab\/.*\)/  \1/p' || true
+	shown='s/^ *--- \(.*: TestLab\/.*\)/  \1/p'
+	[ -z "$guest_command" ] || shown=p
+	tail -n +1 -s 1 -f --pid="$machine" "$2/lab.log" | sed -u -n "$shown" || true
 	wait "$machine" || echo "qemu: exit code $? (124: stopped after $limit s)"
 }
 
 # judge OUT: succeeds if the guest came to its end, every case passed and there was one.
 judge() {
+	if [ -n "$guest_command" ]; then
+		echo "kernel $(cat "$1/kernel" 2>/dev/null || echo "not booted"): exit status $(cat "$1/status" 2>/dev/null || echo none)"
+		[ "$(cat "$1/status" 2>/dev/null)" = 0 ]
+		return
+	fi
 	sed -n 's/^ *--- \([A-Z]*\): TestLab\/\(shared\/cases\|own\)\/\([^ ]*\) (\(.*\)s)$/\1\t\3\t\4/p' "$1/lab.log" >"$1/cases"
 	passed=$(grep -c '^PASS' "$1/cases" || true)
 	others=$(grep -vc '^PASS' "$1/cases" || true)
@@ -132,8 +140,11 @@ judge() {
 
 # explain OUT: what a person needs to see of a guest that failed.
 explain() {
+	echo "--- what daemons complained of, and how often"
+	sed -n 's/^ *\(picosnitch: .*\)/\1/p; s/.*\(level=\(WARN\|ERROR\) .*\)/\1/p' "$1/lab.log" |
+		sort | uniq -c | sort -rn | head -n 20
 	echo "--- lab.log, without what passed (all of it: $1/lab.log)"
-	grep -v -E '^=== |--- PASS|: (exact|ready) after ' "$1/lab.log" | head -n "${LAB_LINES:-150}" || true
+	grep -v -E '^=== |--- PASS|will ask again|exact after|: ready after ' "$1/lab.log" | head -n "${LAB_LINES:-150}" || true
 	echo "--- the end of the console ($1/console.log)"
 	tail -n 15 "$1/console.log" | tr -d '\r' || true
 }
@@ -151,17 +162,22 @@ run() {
 BUILD='$work' COMMAND='$command' MODULES='$kernel/lib/modules/$release' STARTED=$started TREE='$tree'
 LAB_CASES='${LAB_CASES:-^TestLab\$}' LAB_PATIENCE=${LAB_PATIENCE:-6} LAB_TIMEOUT=$((limit - 40))s
 END
+	printf '%s\n' "${guest_command:-run_lab}" >"$out/command"
 	make_initrd "$kernel" "$work/initrd.gz"
 	echo "kernel $release (Debian ${kernel##*/"$1"-}), $(qemu-system-x86_64 --version | head -n 1)"
 	boot "$kernel" "$out"
-	judge "$out" || { explain "$out" && return 1; }
+	judge "$out" && return
+	[ -n "$guest_command" ] || explain "$out"
+	return 1
 }
 
 case ${1:-all} in
 all) series="6.1 6.12" ;;
 6.1 | 6.12) series=$1 ;;
-*) echo "usage: run.sh [6.1|6.12|all]" >&2 && exit 2 ;;
+*) echo "usage: run.sh [6.1|6.12|all [COMMAND...]]" >&2 && exit 2 ;;
 esac
+[ $# -eq 0 ] || shift
+guest_command=$*
 [ "$(id -u)" -eq 0 ] || die "root is needed: the guest reads this machine's files"
 [ -x "$command" ] || die "$command is missing: run make build first"
 command=$(realpath "$command")

@@ -28,7 +28,7 @@ func BenchmarkProgramCost(b *testing.B) {
 		{"udp-connected-receive", []string{kernelProgSockReceive}, udpConnected},
 		{"udp-sendto", []string{kernelProgSockSend, kernelProgSendToV4}, udpUnconnected},
 		{"udp-recvfrom", []string{kernelProgSockReceive, kernelProgReceiveV4}, udpUnconnected},
-		{"udp-delivery", []string{kernelProgDeliver}, udpUnconnected},
+		{"udp-delivery", []string{kernelProgArrive}, udpUnconnected},
 	}
 	for _, kind := range kinds {
 		b.Run(kind.name, func(b *testing.B) {

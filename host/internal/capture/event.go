@@ -29,7 +29,7 @@ type Source interface {
 	Close() error
 }
 
-// Event is one of *Process, *Exit, *Window.
+// Event is one of *Process, *Exit, *Payload, *Lookup, *Window.
 type Event interface{ event() }
 
 // Key names a process instance: one program image run by one process of this boot (wire.ProcessId without the boot id).
@@ -99,6 +99,30 @@ type Exit struct {
 	Time int64 `json:"time"` // boot ns
 }
 
+// Payload is bytes on the wire that may name an address: an answer from port 53, or the first bytes of TLS or QUIC.
+type Payload struct {
+	Process  Key            `json:"process"` // that asked, connected or sends
+	Socket   uint64         `json:"socket"`
+	NetNS    uint32         `json:"net_ns"`
+	UID      uint32         `json:"uid"`
+	Protocol uint32         `json:"protocol"`
+	Remote   netip.AddrPort `json:"remote"`
+	Received bool           `json:"received"`
+	Time     int64          `json:"time"`   // boot ns
+	Offset   uint64         `json:"offset"` // of Data in its stream (TCP)
+	Data     []byte         `json:"data"`   // at most 2048
+}
+
+// Lookup is what getaddrinfo told a process.
+type Lookup struct {
+	Process   Key          `json:"process"`
+	NetNS     uint32       `json:"net_ns"`
+	UID       uint32       `json:"uid"`
+	Time      int64        `json:"time"` // boot ns
+	Host      Bytes        `json:"host"`
+	Addresses []netip.Addr `json:"addresses"`
+}
+
 // Moment is one instant on the two clocks that matter.
 type Moment struct {
 	UTC  int64 `json:"utc"`  // ns since 1970
@@ -164,4 +188,6 @@ type Flow struct {
 
 func (*Process) event() {}
 func (*Exit) event()    {}
+func (*Payload) event() {}
+func (*Lookup) event()  {}
 func (*Window) event()  {}

@@ -17,11 +17,11 @@ import (
 
 // Hook is one thing that the kernel is asked to tell, and how it does.
 type Hook struct {
-	Sees      string   `json:"sees"`               // in words
-	Way       string   `json:"way,omitempty"`      // "tracepoint", "fexit", "cgroup"; "" if there is none here
-	Programs  []string `json:"programs,omitempty"` // at work
-	Essential bool     `json:"essential"`          // without it there is nothing to count
-	Errors    []string `json:"errors,omitempty"`   // of ways that failed
+	Sees      string    // in words
+	Way       string    // "tracepoint", "fexit", "cgroup"; "" if there is none here
+	Programs  []string  // at work
+	Essential bool      // without it there is nothing to count
+	Failures  []Failure // of the ways that were tried before
 }
 
 // way is one way to see something: programs that are attached together, and the kernel's part that each needs.
@@ -47,12 +47,12 @@ func hooks() []hook {
 		{"programs that are started", true, tracepoint(kernelProgProcessExec)},
 		{"processes that are forked", true, tracepoint(kernelProgProcessFork)},
 		{"ends of processes", true, tracepoint(kernelProgProcessExit)},
-		{"peers of datagrams whose reader does not ask for them", false, cgroup(kernelProgDeliver)},
+		{"peers of datagrams whose reader does not ask for them, and answers of name servers", false, cgroup(kernelProgArrive)},
 		{"peers of IPv4 datagrams that are sent", false, cgroup(kernelProgSendToV4)},
 		{"peers of IPv6 datagrams that are sent", false, cgroup(kernelProgSendToV6)},
 		{"peers of IPv4 datagrams that are received", false, cgroup(kernelProgReceiveV4)},
 		{"peers of IPv6 datagrams that are received", false, cgroup(kernelProgReceiveV6)},
-		{"peers of raw and ICMP sockets that send", false, cgroup(kernelProgDepart)},
+		{"peers of raw and ICMP sockets that send, and names in TLS and QUIC", false, cgroup(kernelProgDepart)},
 		{"peers of raw and ICMP sockets that receive", false, tracepoint(kernelProgPacketCopy)},
 		{"bytes that leave a TCP socket by splice, sendfile or mapping", false, tracepoint(kernelProgTcpSpace)},
 		{"connects, accepts and listens", false, tracepoint(kernelProgSockState)},
@@ -101,7 +101,7 @@ var ErrHook = errors.New("this kernel does not let picosnitch see")
 func (o *objects) choose(spec *ebpf.CollectionSpec, a attachments) error {
 	o.loadLikely(spec, a)
 	if o.programs[kernelProgExistingTasks] == nil {
-		if err := o.loadPrograms(spec, iterators()); err != nil {
+		if err := o.loadPrograms(spec, unpinned()); err != nil {
 			return err
 		}
 	}
@@ -112,13 +112,14 @@ func (o *objects) choose(spec *ebpf.CollectionSpec, a attachments) error {
 			if err == nil {
 				break
 			}
-			state.Errors = append(state.Errors, fmt.Sprintf("%s: %v", w.name, err))
+			state.Failures = append(state.Failures, Failure{Way: w.name, Err: err})
 		}
 		o.hooks = append(o.hooks, state)
 	}
+	o.hooks = append(o.hooks, o.probeLibraries())
 	for _, h := range o.hooks {
 		if h.Way == "" && h.Essential {
-			return fmt.Errorf("%w %s: %s", ErrHook, h.Sees, strings.Join(h.Errors, "; "))
+			return fmt.Errorf("%w %s: %w", ErrHook, h.Sees, h.why())
 		}
 	}
 	return nil
@@ -127,7 +128,7 @@ func (o *objects) choose(spec *ebpf.CollectionSpec, a attachments) error {
 // loadLikely loads in one go what will most likely be chosen: a tenth of the time of loading one by one. If the kernel
 // refuses any of it, nothing is loaded, and each is tried on its own.
 func (o *objects) loadLikely(spec *ebpf.CollectionSpec, a attachments) {
-	likely := iterators()
+	likely := unpinned()
 	for _, h := range hooks() {
 		for _, w := range h.ways {
 			if names, err := a.programs(spec, w); err == nil {

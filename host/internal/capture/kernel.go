@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -112,7 +111,7 @@ func (k *Kernel) install(spec *ebpf.CollectionSpec, tag uint64) (*objects, error
 	}
 	for _, h := range o.hooks {
 		if h.Way == "" {
-			k.options.Log.Warn("not seen on this kernel", "what", h.Sees, "why", strings.Join(h.Errors, "; "))
+			k.options.Log.Warn("not seen on this kernel", "what", h.Sees, "why", h.why())
 		}
 	}
 	return o, nil

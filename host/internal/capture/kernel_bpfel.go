@@ -36,9 +36,11 @@ type kernelEvent struct {
 type kernelEventKind uint32
 
 const (
-	kernelEventKindEVENT_EXEC kernelEventKind = 1
-	kernelEventKindEVENT_FORK kernelEventKind = 2
-	kernelEventKindEVENT_EXIT kernelEventKind = 3
+	kernelEventKindEVENT_EXEC    kernelEventKind = 1
+	kernelEventKindEVENT_FORK    kernelEventKind = 2
+	kernelEventKindEVENT_EXIT    kernelEventKind = 3
+	kernelEventKindEVENT_PAYLOAD kernelEventKind = 4
+	kernelEventKindEVENT_LOOKUP  kernelEventKind = 5
 )
 
 type kernelFileKey struct {
@@ -96,6 +98,17 @@ type kernelFlowKey struct {
 	PeerKind uint32
 }
 
+type kernelLookup struct {
+	_         structs.HostLayout
+	Event     kernelEvent
+	Netns     uint32
+	Uid       uint32
+	Count     uint32
+	Pad       uint32
+	Addresses [8][16]uint8
+	Host      [256]uint8
+}
+
 type kernelLoss struct {
 	_        structs.HostLayout
 	Events   uint64
@@ -117,7 +130,8 @@ const (
 	kernelLossCauseLOSS_SOCKET_STORAGE kernelLossCause = 8
 	kernelLossCauseLOSS_THREAD_FULL    kernelLossCause = 9
 	kernelLossCauseLOSS_EXPIRED        kernelLossCause = 10
-	kernelLossCauseLOSS_CAUSES         kernelLossCause = 11
+	kernelLossCauseLOSS_NAME_FULL      kernelLossCause = 11
+	kernelLossCauseLOSS_CAUSES         kernelLossCause = 12
 )
 
 type kernelNamedPeer struct {
@@ -145,6 +159,23 @@ type kernelOwner struct {
 	Netns      uint32
 	Protocol   uint32
 	Name       [16]uint8
+}
+
+type kernelPayload struct {
+	_          structs.HostLayout
+	Event      kernelEvent
+	Socket     uint64
+	Offset     uint64
+	Netns      uint32
+	Uid        uint32
+	Length     uint32
+	Family     uint16
+	Protocol   uint16
+	Remote     [16]uint8
+	RemotePort uint16
+	Received   uint8
+	Pad        [5]uint8
+	Data       [2048]uint8
 }
 
 type kernelPeerKind uint32
@@ -203,6 +234,12 @@ type kernelProcessKey struct {
 	ExecId uint32
 }
 
+type kernelQuestion struct {
+	_      structs.HostLayout
+	Result uint64
+	Host   [256]uint8
+}
+
 type kernelScratch struct {
 	_       structs.HostLayout
 	Process kernelProcess
@@ -211,15 +248,19 @@ type kernelScratch struct {
 }
 
 type kernelSocketState struct {
-	_         structs.HostLayout
-	Owner     kernelProcessKey
-	Uid       uint32
-	Copied    uint32
-	Following uint8
-	Finished  uint8
-	Pad       [6]uint8
-	Crowded   uint64
-	Peers     [4]struct {
+	_             structs.HostLayout
+	Owner         kernelProcessKey
+	Uid           uint32
+	Netns         uint32
+	Copied        uint32
+	Following     uint8
+	Finished      uint8
+	Greeting      uint8
+	Pad           uint8
+	FirstSent     uint32
+	FirstReceived uint32
+	Crowded       uint64
+	Peers         [4]struct {
 		_          structs.HostLayout
 		Address    [16]uint8
 		Port       uint16
@@ -239,6 +280,7 @@ type kernelTexts struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	kernelMapAbouts            = "abouts"
 	kernelMapControlWord       = "control_word"
 	kernelMapEvents            = "events"
 	kernelMapFlowMaps          = "flow_maps"
@@ -250,12 +292,14 @@ const (
 	kernelMapOwners0           = "owners_0"
 	kernelMapOwners1           = "owners_1"
 	kernelMapProcesses         = "processes"
+	kernelMapQuestions         = "questions"
 	kernelMapScratches         = "scratches"
 	kernelMapSockets           = "sockets"
 	kernelMapThreads           = "threads"
 	kernelMapUsersMade         = "users_made"
 	kernelMapUsersRemoved      = "users_removed"
-	kernelProgDeliver          = "deliver"
+	kernelProgArrive           = "arrive"
+	kernelProgAsk              = "ask"
 	kernelProgDepart           = "depart"
 	kernelProgExistingFiles    = "existing_files"
 	kernelProgExistingTasks    = "existing_tasks"
@@ -280,13 +324,16 @@ const (
 	kernelProgSockSend         = "sock_send"
 	kernelProgSockState        = "sock_state"
 	kernelProgTcpSpace         = "tcp_space"
+	kernelProgTold             = "told"
 	kernelVarHostTgid          = "host_tgid"
 	kernelVarOwnTag            = "own_tag"
 	kernelVarUnusedEvent       = "unused_event"
 	kernelVarUnusedEventKind   = "unused_event_kind"
 	kernelVarUnusedFileKey     = "unused_file_key"
 	kernelVarUnusedFlowFlag    = "unused_flow_flag"
+	kernelVarUnusedLookup      = "unused_lookup"
 	kernelVarUnusedLossCause   = "unused_loss_cause"
+	kernelVarUnusedPayload     = "unused_payload"
 	kernelVarUnusedPeerKind    = "unused_peer_kind"
 	kernelVarUnusedProcessFlag = "unused_process_flag"
 )
@@ -333,7 +380,8 @@ type kernelSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelProgramSpecs struct {
-	Deliver       *ebpf.ProgramSpec `ebpf:"deliver"`
+	Arrive        *ebpf.ProgramSpec `ebpf:"arrive"`
+	Ask           *ebpf.ProgramSpec `ebpf:"ask"`
 	Depart        *ebpf.ProgramSpec `ebpf:"depart"`
 	ExistingFiles *ebpf.ProgramSpec `ebpf:"existing_files"`
 	ExistingTasks *ebpf.ProgramSpec `ebpf:"existing_tasks"`
@@ -358,12 +406,14 @@ type kernelProgramSpecs struct {
 	SockSend      *ebpf.ProgramSpec `ebpf:"sock_send"`
 	SockState     *ebpf.ProgramSpec `ebpf:"sock_state"`
 	TcpSpace      *ebpf.ProgramSpec `ebpf:"tcp_space"`
+	Told          *ebpf.ProgramSpec `ebpf:"told"`
 }
 
 // kernelMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelMapSpecs struct {
+	Abouts       *ebpf.MapSpec `ebpf:"abouts"`
 	ControlWord  *ebpf.MapSpec `ebpf:"control_word"`
 	Events       *ebpf.MapSpec `ebpf:"events"`
 	FlowMaps     *ebpf.MapSpec `ebpf:"flow_maps"`
@@ -375,6 +425,7 @@ type kernelMapSpecs struct {
 	Owners0      *ebpf.MapSpec `ebpf:"owners_0"`
 	Owners1      *ebpf.MapSpec `ebpf:"owners_1"`
 	Processes    *ebpf.MapSpec `ebpf:"processes"`
+	Questions    *ebpf.MapSpec `ebpf:"questions"`
 	Scratches    *ebpf.MapSpec `ebpf:"scratches"`
 	Sockets      *ebpf.MapSpec `ebpf:"sockets"`
 	Threads      *ebpf.MapSpec `ebpf:"threads"`
@@ -392,7 +443,9 @@ type kernelVariableSpecs struct {
 	UnusedEventKind   *ebpf.VariableSpec `ebpf:"unused_event_kind"`
 	UnusedFileKey     *ebpf.VariableSpec `ebpf:"unused_file_key"`
 	UnusedFlowFlag    *ebpf.VariableSpec `ebpf:"unused_flow_flag"`
+	UnusedLookup      *ebpf.VariableSpec `ebpf:"unused_lookup"`
 	UnusedLossCause   *ebpf.VariableSpec `ebpf:"unused_loss_cause"`
+	UnusedPayload     *ebpf.VariableSpec `ebpf:"unused_payload"`
 	UnusedPeerKind    *ebpf.VariableSpec `ebpf:"unused_peer_kind"`
 	UnusedProcessFlag *ebpf.VariableSpec `ebpf:"unused_process_flag"`
 }
@@ -417,6 +470,7 @@ func (o *kernelObjects) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelMaps struct {
+	Abouts       *ebpf.Map `ebpf:"abouts"`
 	ControlWord  *ebpf.Map `ebpf:"control_word"`
 	Events       *ebpf.Map `ebpf:"events"`
 	FlowMaps     *ebpf.Map `ebpf:"flow_maps"`
@@ -428,6 +482,7 @@ type kernelMaps struct {
 	Owners0      *ebpf.Map `ebpf:"owners_0"`
 	Owners1      *ebpf.Map `ebpf:"owners_1"`
 	Processes    *ebpf.Map `ebpf:"processes"`
+	Questions    *ebpf.Map `ebpf:"questions"`
 	Scratches    *ebpf.Map `ebpf:"scratches"`
 	Sockets      *ebpf.Map `ebpf:"sockets"`
 	Threads      *ebpf.Map `ebpf:"threads"`
@@ -437,6 +492,7 @@ type kernelMaps struct {
 
 func (m *kernelMaps) Close() error {
 	return _KernelClose(
+		m.Abouts,
 		m.ControlWord,
 		m.Events,
 		m.FlowMaps,
@@ -448,6 +504,7 @@ func (m *kernelMaps) Close() error {
 		m.Owners0,
 		m.Owners1,
 		m.Processes,
+		m.Questions,
 		m.Scratches,
 		m.Sockets,
 		m.Threads,
@@ -466,7 +523,9 @@ type kernelVariables struct {
 	UnusedEventKind   *ebpf.Variable `ebpf:"unused_event_kind"`
 	UnusedFileKey     *ebpf.Variable `ebpf:"unused_file_key"`
 	UnusedFlowFlag    *ebpf.Variable `ebpf:"unused_flow_flag"`
+	UnusedLookup      *ebpf.Variable `ebpf:"unused_lookup"`
 	UnusedLossCause   *ebpf.Variable `ebpf:"unused_loss_cause"`
+	UnusedPayload     *ebpf.Variable `ebpf:"unused_payload"`
 	UnusedPeerKind    *ebpf.Variable `ebpf:"unused_peer_kind"`
 	UnusedProcessFlag *ebpf.Variable `ebpf:"unused_process_flag"`
 }
@@ -475,7 +534,8 @@ type kernelVariables struct {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelPrograms struct {
-	Deliver       *ebpf.Program `ebpf:"deliver"`
+	Arrive        *ebpf.Program `ebpf:"arrive"`
+	Ask           *ebpf.Program `ebpf:"ask"`
 	Depart        *ebpf.Program `ebpf:"depart"`
 	ExistingFiles *ebpf.Program `ebpf:"existing_files"`
 	ExistingTasks *ebpf.Program `ebpf:"existing_tasks"`
@@ -500,11 +560,13 @@ type kernelPrograms struct {
 	SockSend      *ebpf.Program `ebpf:"sock_send"`
 	SockState     *ebpf.Program `ebpf:"sock_state"`
 	TcpSpace      *ebpf.Program `ebpf:"tcp_space"`
+	Told          *ebpf.Program `ebpf:"told"`
 }
 
 func (p *kernelPrograms) Close() error {
 	return _KernelClose(
-		p.Deliver,
+		p.Arrive,
+		p.Ask,
 		p.Depart,
 		p.ExistingFiles,
 		p.ExistingTasks,
@@ -529,6 +591,7 @@ func (p *kernelPrograms) Close() error {
 		p.SockSend,
 		p.SockState,
 		p.TcpSpace,
+		p.Told,
 	)
 }
 

@@ -512,7 +512,7 @@ func TestCheckFindsAWayForEveryHook(t *testing.T) {
 	}
 	for _, h := range hooks {
 		if h.Way == "" {
-			t.Errorf("no way to see %s: %v", h.Sees, h.Errors)
+			t.Errorf("no way to see %s: %v", h.Sees, h.Failures)
 		}
 	}
 }

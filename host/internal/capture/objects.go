@@ -18,7 +18,7 @@ import (
 func mapNames() []string {
 	return []string{
 		kernelMapEvents, kernelMapFlowMaps, kernelMapFlows0, kernelMapFlows1, kernelMapLongTexts, kernelMapLosses,
-		kernelMapOwnerMaps, kernelMapOwners0, kernelMapOwners1, kernelMapProcesses, kernelMapScratches,
+		kernelMapAbouts, kernelMapQuestions, kernelMapOwnerMaps, kernelMapOwners0, kernelMapOwners1, kernelMapProcesses, kernelMapScratches,
 		kernelMapSockets, kernelMapThreads, kernelMapUsersMade, kernelMapUsersRemoved,
 	}
 }
@@ -30,6 +30,7 @@ type objects struct {
 	maps     map[string]*ebpf.Map
 	programs map[string]*ebpf.Program // iterators; attached programs too when this host loaded them
 	links    map[string]link.Link
+	own      []link.Link // of this host alone, not pinned
 	hooks    []Hook
 	adopted  bool // the maps and links were left by a host of the same version
 }
@@ -121,15 +122,17 @@ func adopt(root string, spec *ebpf.CollectionSpec, tag uint64, control *ebpf.Map
 	o.remember()
 	// Only the iterators are loaded again: everything else is at work already.
 	o.maps[kernelMapControlWord] = control
-	if err := o.loadPrograms(spec, iterators()); err != nil {
+	if err := o.loadPrograms(spec, unpinned()); err != nil {
 		o.close()
 		return nil, err
 	}
+	o.hooks = append(o.hooks, o.probeLibraries())
 	return o, nil
 }
 
-func iterators() []string {
-	return []string{kernelProgExistingTasks, kernelProgExistingFiles, kernelProgFileKeys}
+// unpinned are the programs that every host loads for itself: iterators, and the probes of C libraries.
+func unpinned() []string {
+	return []string{kernelProgExistingTasks, kernelProgExistingFiles, kernelProgFileKeys, kernelProgAsk, kernelProgTold}
 }
 
 // makeMaps makes the maps of a version, around the control word that all versions share.
@@ -227,6 +230,9 @@ func (o *objects) pin() error {
 
 // close lets go of everything without detaching what is pinned.
 func (o *objects) close() {
+	for _, l := range o.own {
+		l.Close()
+	}
 	for _, l := range o.links {
 		l.Close()
 	}

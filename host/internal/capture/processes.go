@@ -19,6 +19,10 @@ func (k *Kernel) handle(sample []byte) error {
 	}
 	key := keyOf(e.Process)
 	switch kernelEventKind(e.Kind) {
+	case kernelEventKindEVENT_PAYLOAD:
+		return k.handlePayload(sample)
+	case kernelEventKindEVENT_LOOKUP:
+		return k.handleLookup(sample)
 	case kernelEventKindEVENT_EXIT:
 		k.queue = append(k.queue, &Exit{Key: key, Time: int64(e.Time)})
 		return nil

@@ -14,6 +14,8 @@ import (
 type line struct {
 	Process *Process `json:"process,omitempty"`
 	Exit    *Exit    `json:"exit,omitempty"`
+	Payload *Payload `json:"payload,omitempty"`
+	Lookup  *Lookup  `json:"lookup,omitempty"`
 	Window  *Window  `json:"window,omitempty"`
 }
 
@@ -40,6 +42,10 @@ func (r *Recorder) Next(ctx context.Context) (Event, error) {
 		l.Process = e
 	case *Exit:
 		l.Exit = e
+	case *Payload:
+		l.Payload = e
+	case *Lookup:
+		l.Lookup = e
 	case *Window:
 		l.Window = e
 	}
@@ -106,6 +112,10 @@ func (r *Replay) Next(ctx context.Context) (Event, error) {
 		return l.Process, nil
 	case l.Exit != nil:
 		return l.Exit, nil
+	case l.Payload != nil:
+		return l.Payload, nil
+	case l.Lookup != nil:
+		return l.Lookup, nil
 	case l.Window != nil:
 		r.held, r.released = l.Window.Generation, make(chan struct{})
 		return l.Window, nil

@@ -16,8 +16,6 @@ const (
 	runtimeRunc       = "runc" // of a container whose engine is not known
 	runtimeFlatpak    = "flatpak"
 	runtimeSnap       = "snap"
-
-	runtimePod = "pod" // inside this package: a pod without a container
 )
 
 const idLength = 64 // hexadecimal digits of a container's id
@@ -26,6 +24,9 @@ const idLength = 64 // hexadecimal digits of a container's id
 func container(name, parent string, kube bool, depth int) mark {
 	bare, scope := strings.CutSuffix(name, ".scope")
 	if isID(bare) {
+		if parent == "libpod_parent" { // a pod of Podman; its containers are below
+			return mark{}
+		}
 		return mark{runtime: runtimeOf(parent, kube), id: bare, container: true}
 	}
 	if m := engine(bare, kube, scope); m.runtime != "" {
@@ -44,8 +45,6 @@ func runtimeOf(parent string, kube bool) string {
 		return runtimeKubernetes
 	case parent == "docker":
 		return runtimeDocker
-	case parent == "libpod_parent":
-		return runtimePodman
 	}
 	return runtimeRunc
 }
@@ -147,7 +146,7 @@ func pod(name string) mark {
 	if !isUUID(uid) && !isHex(uid, 32) { // the kubelet's own pods have a hash
 		return mark{}
 	}
-	return mark{runtime: runtimePod, id: "pod" + uid}
+	return mark{runtime: runtimeKubernetes, id: "pod" + uid}
 }
 
 func isKubepods(name string) bool {

@@ -105,66 +105,50 @@ func (f *Finder) verified(mount string, p place, source string) *wire.Unit {
 	if p.user {
 		return nil
 	}
-	for _, m := range []mark{p.found, p.unit, p.leaf} {
+	for _, m := range append(p.other, p.found, p.unit) {
 		if m.runtime == "" {
 			continue
 		}
-		if u := f.remembered(mount, m); u != nil {
+		if u := f.verify(mount, m, source); u != nil {
 			return u
 		}
-		if !f.trusted(mount, m) {
-			continue
-		}
-		u, keep := f.make(mount, m, source)
-		if u == nil {
-			continue
-		}
-		f.remember(mount, m, u, keep)
-		return u
 	}
 	return nil
 }
 
-// make forms the verified answer, with the name that the runtime's state gives. keep is false if that could still change.
-func (f *Finder) make(mount string, m mark, source string) (u *wire.Unit, keep bool) {
-	if !m.container {
-		return &wire.Unit{Id: escaped(m.id), Name: escaped(m.name), Runtime: m.runtime, Source: source, Verified: true}, true
+func (f *Finder) verify(mount string, m mark, source string) *wire.Unit {
+	if u := f.remembered(mount, m); u != nil {
+		return u
 	}
-	found := f.state(mount, m)
-	if m.weak && found.origin == "" {
-		return nil, false
+	if !f.trusted(mount, m) {
+		return nil
 	}
-	if found.runtime != "" && m.runtime == runtimeRunc {
-		m.runtime = found.runtime
+	u, keep := f.make(m, source)
+	if u != nil {
+		f.remember(mount, m, u, keep)
 	}
-	if found.name != "" {
-		m.name = found.name
-	}
-	if m.monitor {
-		m.name = monitorName(m.name)
-	}
-	if found.origin != "" {
-		source += "+" + found.origin
-	}
-	u = &wire.Unit{Id: escaped(m.id), Name: escaped(m.name), Runtime: m.runtime, Source: source, Verified: true}
-	return u, found.name != ""
+	return u
 }
 
-func monitorName(name string) string {
-	if name == "" {
-		return "(monitor)"
+// make forms the verified answer, with the name that the runtime's state gives. keep is false if that could still change.
+func (f *Finder) make(m mark, source string) (u *wire.Unit, keep bool) {
+	keep = !m.container
+	if m.container {
+		s := f.state(m)
+		if m.weak && s.origin == "" {
+			return nil, false
+		}
+		keep = s.name != ""
+		m, source = s.complete(m, source)
 	}
-	return name + " (monitor)"
+	return &wire.Unit{Id: escaped(m.id), Name: escaped(m.label()), Runtime: m.runtime, Source: source, Verified: true}, keep
 }
 
 // claimed forms an answer that is only what a user says.
 func claimed(by string, m mark, source string) *wire.Unit {
 	u := &wire.Unit{Id: by + escaped(m.id), Runtime: m.runtime, Source: source}
-	if m.monitor {
-		m.name = monitorName(m.name)
-	}
-	if m.name != "" {
-		u.Name = by + escaped(m.name)
+	if label := m.label(); label != "" {
+		u.Name = by + escaped(label)
 	}
 	return u
 }

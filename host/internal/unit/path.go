@@ -10,6 +10,7 @@ import (
 const (
 	maxPath     = 4096 // bytes of a cgroup path that are looked at
 	maxElements = 64
+	maxOther    = 8
 	maxName     = 255 // of one element, NAME_MAX
 )
 
@@ -26,13 +27,21 @@ type mark struct {
 	managed   bool   // above consists of what root's own managers make
 }
 
+// label is the name to show.
+func (m mark) label() string {
+	if !m.monitor {
+		return m.name
+	}
+	return strings.TrimPrefix(m.name+" (monitor)", " ")
+}
+
 // place is what a cgroup path says.
 type place struct {
 	user  bool   // below a user's own cgroups
 	uid   string // that user's, "" if the path does not tell
 	found mark   // container, pod or app: the outermost
 	unit  mark   // systemd unit: below a user's cgroups the innermost, elsewhere the outermost that is no slice
-	leaf  mark   // an element of any name, which a runtime's state may know
+	other []mark // names of no known form, outermost first, of which a runtime's state may know one
 }
 
 // parse reads a cgroup path. A path that no cgroup can have says nothing.
@@ -46,10 +55,7 @@ func parse(path string) place {
 		}
 		end := at + len(element)
 		s.next(element, path[:end], path[:max(at-1, 0)])
-		if s.found.runtime != "" && s.found.runtime != runtimePod || s.depth >= maxElements {
-			break
-		}
-		if !more {
+		if s.found.runtime != "" || s.depth >= maxElements || !more {
 			break
 		}
 		rest, at = after, end+1
@@ -59,8 +65,7 @@ func parse(path string) place {
 
 // trimmed is the path without its leading slash and without the mark of a removed cgroup.
 func trimmed(path string) string {
-	path = strings.TrimSuffix(strings.TrimSuffix(path, " (deleted)"), "//deleted")
-	path = strings.Trim(path, "/")
+	path = strings.Trim(strings.TrimSuffix(path, " (deleted)"), "/")
 	if len(path) > maxPath {
 		path = path[:strings.LastIndexByte(path[:maxPath], '/')+1]
 		path = strings.TrimSuffix(path, "/")
@@ -84,24 +89,26 @@ func (s *scanner) next(element, path, above string) {
 	s.zone(name)
 	s.kube = s.kube || isKubepods(name)
 	m := container(name, s.parent, s.kube, s.depth)
-	if m.runtime == "" && s.kube {
-		m = pod(name)
-	}
 	m.path, m.above, m.managed = path, above, s.managed && !s.settled
+	if p := pod(name); s.kube && p.runtime != "" {
+		s.pod = p
+		s.pod.path, s.pod.above, s.pod.managed = m.path, m.above, m.managed
+	}
+	manager := isManager(name, s.depth)
 	switch {
-	case m.runtime == runtimePod:
-		s.pod = m
 	case m.runtime != "":
 		s.found = m
-		if s.pod.runtime != "" {
-			s.found.runtime, s.found.name = runtimeKubernetes, s.pod.id
+		if s.found.runtime == runtimeKubernetes {
+			s.found.name = s.pod.id
 		}
 	case isUnit(name):
 		s.unitAt(name, path, above)
-	case !s.settled:
-		s.leaf = mark{runtime: runtimeRunc, id: element, container: true, weak: true, path: path, above: above}
+	case !s.settled && !manager && len(s.other) < maxOther:
+		s.other = append(s.other, mark{
+			runtime: runtimeRunc, id: element, container: true, weak: true, path: path, above: above, managed: s.managed,
+		})
 	}
-	s.managed = s.managed && isManager(name, s.depth)
+	s.managed = s.managed && manager
 	s.parent = name
 	s.depth++
 }
@@ -130,9 +137,8 @@ func (s *scanner) unitAt(name, path, above string) {
 }
 
 func (s *scanner) finish() place {
-	if s.found.runtime == "" && s.pod.runtime != "" {
+	if s.found.runtime == "" {
 		s.found = s.pod
-		s.found.runtime = runtimeKubernetes
 	}
 	return s.place
 }

@@ -124,6 +124,10 @@ func body(p *dnsmessage.Parser, h dnsmessage.ResourceHeader, records []record) (
 		return records, p.SkipAnswer()
 	}
 	r := record{owner: hostname(h.Name), ttl: h.TTL}
+	// The library reads an address whatever length its record claims; resolvers do not.
+	if h.Type == dnsmessage.TypeA && h.Length != 4 || h.Type == dnsmessage.TypeAAAA && h.Length != 16 {
+		return nil, fmt.Errorf("an address of %d bytes", h.Length)
+	}
 	switch h.Type {
 	case dnsmessage.TypeA:
 		a, err := p.AResource()

@@ -115,7 +115,7 @@ func (k *keys) open(packet []byte, number int) ([]byte, error) {
 	}
 	frames, err := k.aead.Open(nil, nonce[:], packet[number+size:], header)
 	if err != nil {
-		return nil, fmt.Errorf("open a QUIC packet: %w", err)
+		return nil, fmt.Errorf("a QUIC packet that does not open (%w): %w", err, ErrNone)
 	}
 	return frames, nil
 }

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
+/*
+ * What may name an address, handed to the host as it is: answers from port 53, and the first bytes of what a process that
+ * connected says, if they look like TLS or QUIC. Nothing is parsed here.
+ */
+#pragma once
+
+#include "address.h"
+#include "process.h"
+#include "transfer.h"
+
+#define PORT_QUIC 443
+#define TLS_HANDSHAKE 0x16
+#define GREETING_BYTES 16384 /* no client hello is longer */
+#define QUIC_LONG_HEADER 0xc0
+#define TCP_SYN 0x02
+
+struct tcp_header {
+	__be16 source;
+	__be16 destination;
+	__be32 sequence;
+	__be32 acknowledgement;
+	__u8 reserved : 4, length : 4;
+	__u8 flags;
+	__be16 window;
+	__be16 check;
+	__be16 urgent;
+};
+
+/* Room to say what a payload is about; one for each CPU, since packets are processed in softirq. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct payload);
+} abouts SEC(".maps");
+
+/* Where a packet's transport header begins and which protocol it is; 0 for IPv6 extension headers. */
+static __always_inline __u32 transport_of(struct __sk_buff *skb, __u8 *protocol)
+{
+	struct ipv4_header v4;
+	struct ipv6_header v6;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, 0, &v4, sizeof(v4)))
+			return 0;
+		*protocol = v4.protocol;
+		return v4.length * 4;
+	}
+	if (bpf_skb_load_bytes(skb, 0, &v6, sizeof(v6)))
+		return 0;
+	*protocol = v6.next;
+	return sizeof(v6);
+}
+
+static __always_inline void remote_of(struct __sk_buff *skb, struct payload *p)
+{
+	__be32 words[4];
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		words[0] = 0;
+		bpf_skb_load_bytes(skb, p->received ? 12 : 16, words, 4);
+		map_v4(p->remote, words[0]);
+	} else {
+		bpf_skb_load_bytes(skb, p->received ? 8 : 24, p->remote, 16);
+	}
+}
+
+/* Hands bytes of a packet to the host. Half of the ring is kept for execs. */
+static __always_inline void hand_over(struct __sk_buff *skb, struct payload *about, __u32 at, __u64 offset)
+{
+	struct payload *p;
+	__u32 length = skb->len - at;
+
+	if (skb->len <= at)
+		return;
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2) {
+		lost(LOSS_NAME_FULL, 0, 0);
+		return;
+	}
+	p = bpf_ringbuf_reserve(&events, sizeof(*p), 0);
+	if (!p) {
+		lost(LOSS_NAME_FULL, 0, 0);
+		return;
+	}
+	p->event = about->event;
+	p->event.before = about->event.process;
+	p->event.time = bpf_ktime_get_boot_ns();
+	p->event.kind = EVENT_PAYLOAD;
+	p->event.pad = 0;
+	p->socket = about->socket;
+	p->netns = about->netns;
+	p->uid = about->uid;
+	p->family = about->family;
+	p->protocol = about->protocol;
+	p->remote_port = about->remote_port;
+	p->received = about->received;
+	p->offset = offset;
+	__builtin_memset(p->pad, 0, sizeof(p->pad));
+	remote_of(skb, p);
+	if (length > PAYLOAD_BYTES)
+		length = PAYLOAD_BYTES;
+	p->length = length;
+	if (length == 0 || bpf_skb_load_bytes(skb, at, p->data, length)) {
+		bpf_ringbuf_discard(p, 0);
+		return;
+	}
+	bpf_ringbuf_submit(p, wakeup(EVENT_PAYLOAD));
+}
+
+static __always_inline void about_socket(struct payload *about, struct __sk_buff *skb, const struct socket_state *state)
+{
+	about->event.process = state->owner;
+	about->socket = bpf_get_socket_cookie(skb);
+	about->netns = state->netns;
+	about->uid = state->uid;
+}
+
+/* An answer from port 53, to the process that asked last on this socket. */
+static __always_inline void on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
+{
+	struct socket_state *state = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	struct payload *about;
+	struct tcp_header tcp;
+	__u32 zero = 0, transport, at;
+	__u64 offset = 0;
+	__u8 protocol = 0;
+
+	about = bpf_map_lookup_elem(&abouts, &zero);
+	if (!state || !state->owner.tgid || !about || !active())
+		return;
+	transport = transport_of(skb, &protocol);
+	if (!transport)
+		return;
+	if (protocol == IPPROTO_TCP) {
+		if (bpf_skb_load_bytes(skb, transport, &tcp, sizeof(tcp)) || tcp.source != bpf_htons(PORT_DNS))
+			return;
+		at = transport + tcp.length * 4;
+		offset = bpf_ntohl(tcp.sequence) - state->first_received;
+	} else {
+		if (bpf_skb_load_bytes(skb, transport, &tcp.source, 2) || tcp.source != bpf_htons(PORT_DNS))
+			return;
+		at = transport + 8;
+	}
+	about_socket(about, skb, state);
+	about->protocol = protocol;
+	about->remote_port = PORT_DNS;
+	about->received = 1;
+	hand_over(skb, about, at, offset);
+}
+
+/* The first bytes that a process which connected says, as long as they look like TLS. */
+static __always_inline void on_greeting(struct __sk_buff *skb, struct bpf_sock *sk)
+{
+	struct socket_state *state = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	struct payload *about;
+	struct tcp_header tcp;
+	__u32 zero = 0, transport, at, offset;
+	__u8 protocol = 0, first;
+
+	if (!state || !state->greeting || !active())
+		return;
+	about = bpf_map_lookup_elem(&abouts, &zero);
+	transport = transport_of(skb, &protocol);
+	if (!about || !transport || bpf_skb_load_bytes(skb, transport, &tcp, sizeof(tcp)))
+		return;
+	if (tcp.flags & TCP_SYN) {
+		state->first_sent = bpf_ntohl(tcp.sequence) + 1;
+		return;
+	}
+	at = transport + tcp.length * 4;
+	if (skb->len <= at)
+		return;
+	offset = bpf_ntohl(tcp.sequence) - state->first_sent;
+	if (offset == 0) {
+		if (bpf_skb_load_bytes(skb, at, &first, 1))
+			return;
+		state->greeting = first == TLS_HANDSHAKE ? GREETING_TLS : GREETING_NONE;
+	}
+	if (offset >= GREETING_BYTES)
+		state->greeting = GREETING_NONE;
+	if (state->greeting != GREETING_TLS)
+		return;
+	about_socket(about, skb, state);
+	about->protocol = IPPROTO_TCP;
+	about->remote_port = bpf_ntohs(tcp.destination);
+	about->received = 0;
+	hand_over(skb, about, at, offset);
+}
+
+/* A long-header packet to the port of QUIC, in the context of its sender. */
+static __always_inline void on_quic(struct __sk_buff *skb, struct bpf_sock *sk)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct payload *about;
+	__u32 zero = 0, transport;
+	__u8 protocol = 0, first;
+	__be16 port;
+
+	transport = transport_of(skb, &protocol);
+	if (!transport || protocol != IPPROTO_UDP || bpf_skb_load_bytes(skb, transport + 2, &port, 2) || port != bpf_htons(PORT_QUIC))
+		return;
+	if (bpf_skb_load_bytes(skb, transport + 8, &first, 1) || (first & QUIC_LONG_HEADER) != QUIC_LONG_HEADER)
+		return;
+	about = bpf_map_lookup_elem(&abouts, &zero);
+	if (!about || !active())
+		return;
+	process_of(task, &about->event.process);
+	about->socket = bpf_get_socket_cookie(skb);
+	about->netns = BPF_CORE_READ(task, nsproxy, net_ns, ns.inum);
+	about->uid = BPF_CORE_READ(task, real_cred, uid.val);
+	about->protocol = IPPROTO_UDP;
+	about->remote_port = PORT_QUIC;
+	about->received = 0;
+	hand_over(skb, about, transport + 8, 0);
+}
