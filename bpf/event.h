@@ -157,6 +157,13 @@ enum event_kind {
 	EVENT_EXIT = 3,
 	EVENT_PAYLOAD = 4, /* begins a struct payload */
 	EVENT_LOOKUP = 5,  /* begins a struct lookup */
+	EVENT_UNCOUNTED = 6, /* the process uses a way that no call's result tells; `pad` is an enum uncounted */
+};
+
+enum uncounted {
+	UNCOUNTED_XDP = 1,
+	UNCOUNTED_RX_RING = 2,
+	UNCOUNTED_TUN = 3,
 };
 
 /* A hint that something changed in the map `processes`. */
@@ -253,4 +260,5 @@ const enum loss_cause *unused_loss_cause __attribute__((unused));
 const enum peer_kind *unused_peer_kind __attribute__((unused));
 const enum flow_flag *unused_flow_flag __attribute__((unused));
 const enum process_flag *unused_process_flag __attribute__((unused));
+const enum uncounted *unused_uncounted __attribute__((unused));
 const enum event_kind *unused_event_kind __attribute__((unused));

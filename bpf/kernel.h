@@ -187,6 +187,7 @@ struct timespec64 {
 struct inode {
 	struct super_block *i_sb;
 	unsigned long i_ino;
+	__u32 i_rdev;
 	__s64 i_size;
 	__s64 i_ctime_sec; /* 6.11 and later */
 	__u32 i_ctime_nsec;

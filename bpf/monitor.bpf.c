@@ -13,6 +13,7 @@
 #include "process.h"
 #include "name.h"
 #include "resolve.h"
+#include "uncounted.h"
 #include "existing.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -186,6 +187,19 @@ SEC("tp_btf/sched_process_exit")
 int BPF_PROG(process_exit, struct task_struct *task)
 {
 	return on_exit(task);
+}
+
+/* Ways whose bytes no call returns. */
+SEC("cgroup/setsockopt")
+int set_option(struct bpf_sockopt *ctx)
+{
+	return on_option(ctx);
+}
+
+SEC("iter/task_file")
+int open_files(struct bpf_iter__task_file *ctx)
+{
+	return on_open_file(ctx->task, ctx->file);
 }
 
 /* What was there before. */

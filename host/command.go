@@ -13,11 +13,12 @@ import (
 
 // Exit codes. Those of `status --check` begin with 3, as LSB has them.
 const (
-	exitOK       = 0
-	exitFailure  = 1
-	exitUsage    = 2
-	exitStopped  = 3
-	exitDegraded = 4
+	exitOK        = 0
+	exitFailure   = 1
+	exitUsage     = 2
+	exitStopped   = 3
+	exitDegraded  = 4
+	exitNoCapture = 5 // packaging/picosnitch.service knows it
 )
 
 // exitError ends the command with a code; without err nothing more is said.
@@ -88,7 +89,8 @@ Files that people touch lie in ~/.config/picosnitch, of the user behind sudo: co
 (the history, an SQLite file), exe.log, error.log and record.json. Without root, every verb that only asks works for the
 owner of these files and for members of group picosnitch.
 
-Exit codes: 0 success, 1 failure, 2 wrong usage; status --check: 3 stopped, 4 running but degraded.`
+Exit codes: 0 success, 1 failure, 2 wrong usage; status --check: 3 stopped, 4 running but degraded; 5 picosnitch
+cannot capture on this machine (picosnitch doctor tells why).`
 
 const rootExample = `  sudo picosnitch start                     # watch in the background
   picosnitch status                         # does it run?
@@ -116,7 +118,7 @@ func (c *call) root() *cobra.Command {
 	root.SetHelpCommand(helpVerb(root))
 	for _, verb := range []*cobra.Command{
 		c.startVerb(), c.stopVerb(), c.restartVerb(), c.statusVerb(), c.foregroundVerb(),
-		c.pluginsVerb(), c.queryVerb(), c.versionVerb(),
+		c.pluginsVerb(), c.doctorVerb(), c.queryVerb(), c.versionVerb(),
 	} {
 		verb.Args = noArguments
 		verb.Flags().SortFlags = false

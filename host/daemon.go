@@ -129,7 +129,7 @@ func (d *daemon) openCapture(context.Context) error {
 		Position: position, Secret: d.state.secret, Log: d.log,
 	})
 	if err != nil {
-		return err
+		return refusal(err)
 	}
 	d.onClose(func() error { d.source.Abandon(); return nil })
 	return nil

@@ -75,7 +75,7 @@ func TestStartReturnsOnceTheDaemonCaptures(t *testing.T) {
 	if code := c.run(t.Context(), append([]string{"stop"}, where...)); code != exitOK {
 		t.Errorf("stop: %d, %q", code, errs)
 	}
-	_, _ = reap(pid) // it is our child
+	_, _, _ = reap(pid) // it is our child
 }
 
 func TestStartTellsWhyTheDaemonGaveUp(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 const foregroundLong = `Watch in the foreground: log to standard error, and end on SIGTERM, SIGINT (^C) or SIGHUP.
 
 What was counted until the end is written; nothing is lost by stopping. It needs root. A second daemon with the same run
-directory is refused. This is what a service manager calls. PICOSNITCH_UIDS names the user ids that plugins run as (default
+directory is refused. If it cannot capture on this machine it tells why and exits with 5. This is what a service manager calls. PICOSNITCH_UIDS names the user ids that plugins run as (default
 60900-60963).`
 
 // foregroundVerb is start-no-daemon.
@@ -49,6 +49,7 @@ func (c *call) foreground(ctx context.Context, verb string, daemon func(context.
 	fmt.Fprintln(c.out, "starting picosnitch in simple mode")
 	fmt.Fprintln(c.out, "using config and log files from: "+oneLine(s.ConfigDir))
 	if err := daemon(ctx, s); err != nil {
+		c.explain(ctx, s, err)
 		return fmt.Errorf("%s: %w", verb, err)
 	}
 	return nil

@@ -38,6 +38,7 @@ type pipeline struct {
 
 	execs   []*capture.Process // since the last window, with everyExe
 	pending map[capture.FileKey]*unhashed
+	told    map[capture.Uncounted]bool
 
 	mu    sync.Mutex
 	extra []*wire.Record // to be journaled with the next window
@@ -121,6 +122,8 @@ func (p *pipeline) observe(event capture.Event) (*capture.Window, bool) {
 	case *capture.Lookup:
 		owner := name.Owner{Process: e.Process, UID: e.UID, NetNS: e.NetNS}
 		p.names.Lookup(owner, string(e.Host), e.Addresses, e.Time)
+	case *capture.Uncounted:
+		p.uncounted(e)
 	case *capture.Window:
 		return e, true
 	}

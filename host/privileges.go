@@ -45,13 +45,7 @@ func requirePrivileges(verb string) error {
 // checkPrivileges judges a uid and a set of capabilities, one bit each. Root is needed besides: the daemon's files are
 // trusted because they belong to root.
 func checkPrivileges(verb string, uid int, have uint64) error {
-	var missing []string
-	for _, c := range needed() {
-		implied := have&(1<<unix.CAP_SYS_ADMIN) != 0 && (c.number == unix.CAP_BPF || c.number == unix.CAP_PERFMON)
-		if have&(1<<c.number) == 0 && !implied {
-			missing = append(missing, c.name)
-		}
-	}
+	missing := missingCapabilities(have)
 	switch {
 	case uid != 0 && len(missing) > 0:
 		return fmt.Errorf("%s: %w: uid %d is not root and has no %s: try sudo picosnitch %s",
@@ -63,6 +57,18 @@ func checkPrivileges(verb string, uid int, have uint64) error {
 			verb, errPrivileges, strings.Join(missing, ", "))
 	}
 	return nil
+}
+
+// missingCapabilities names those that are needed and not there. It is never nil.
+func missingCapabilities(have uint64) []string {
+	missing := []string{}
+	for _, c := range needed() {
+		implied := have&(1<<unix.CAP_SYS_ADMIN) != 0 && (c.number == unix.CAP_BPF || c.number == unix.CAP_PERFMON)
+		if have&(1<<c.number) == 0 && !implied {
+			missing = append(missing, c.name)
+		}
+	}
+	return missing
 }
 
 // effective reads the capabilities that count now.

@@ -16,7 +16,8 @@ func rank(path string) int {
 	order := []string{
 		"sdk/proto", "sdk", "host/internal/config", "host/internal/home", "host/internal/capture", "host/internal/unit",
 		"host/internal/identity", "host/internal/name",
-		"host/internal/record", "host/internal/journal", "host/internal/supervisor", "host/internal/api", "host",
+		"host/internal/record", "host/internal/journal", "host/internal/supervisor", "host/internal/api",
+		"host/internal/doctor", "host",
 	}
 	for i, stage := range order {
 		if path == module+stage || (stage != "host" && stage != "sdk" && strings.HasPrefix(path, module+stage+"/")) {

@@ -23,7 +23,8 @@ const (
 	logTail    = 2 << 10 // bytes of the log that an error shows
 )
 
-const startLong = `Watch in the background. The verb returns once everything is counted, or tells what the daemon said before it gave up.
+const startLong = `Watch in the background. The verb returns once everything is counted, or tells what the daemon said before it gave up:
+if it cannot capture on this machine the exit code is 5, and the reasons are those of picosnitch doctor.
 
 It needs root, and is refused while another daemon has the same run directory. The daemon's own log is daemon.log in the
 run directory; what concerns the user is in error.log, beside config.json.`
@@ -45,6 +46,7 @@ func (c *call) start(ctx context.Context, verb string) error {
 	s, err := c.settings(ctx)
 	if err == nil {
 		err = c.launchDaemon(ctx, s)
+		c.explain(ctx, s, err)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", verb, err)
@@ -111,8 +113,8 @@ func (s settings) await(ctx context.Context, child *os.Process) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	for {
-		if ended, how := reap(child.Pid); ended {
-			return fmt.Errorf("the daemon gave up (%s): %s", how, s.lastWords())
+		if ended, how, code := reap(child.Pid); ended {
+			return gaveUp(code, fmt.Errorf("the daemon gave up (%s): %s", how, s.lastWords()))
 		}
 		if _, err := os.Stat(filepath.Join(s.RunDir, readyFile)); err == nil {
 			return child.Release()
@@ -130,26 +132,34 @@ func (s settings) await(ctx context.Context, child *os.Process) error {
 	}
 }
 
-// reap tells whether a child has ended, and how.
-func reap(pid int) (ended bool, how string) {
+// gaveUp passes on the one exit code of a daemon that means something to whoever started it.
+func gaveUp(code int, err error) error {
+	if code == exitNoCapture {
+		return &exitError{code: code, err: err}
+	}
+	return err
+}
+
+// reap tells whether a child has ended, how, and with which exit code; -1 is none.
+func reap(pid int) (ended bool, how string, code int) {
 	var status unix.WaitStatus
 	got, err := unix.Wait4(pid, &status, unix.WNOHANG, nil)
 	switch {
 	case errors.Is(err, unix.EINTR), err == nil && got == 0:
-		return false, ""
+		return false, "", -1
 	case err != nil:
-		return true, err.Error()
+		return true, err.Error(), -1
 	case status.Signaled():
-		return true, "killed by " + unix.SignalName(status.Signal())
+		return true, "killed by " + unix.SignalName(status.Signal()), -1
 	}
-	return true, fmt.Sprintf("exit code %d", status.ExitStatus())
+	return true, fmt.Sprintf("exit code %d", status.ExitStatus()), status.ExitStatus()
 }
 
 // abort ends a child, by force if it takes too long.
 func abort(child *os.Process) {
 	_ = child.Signal(unix.SIGTERM) // one that has ended already is reaped below
 	for end := time.Now().Add(abortTime); time.Now().Before(end); time.Sleep(startCheck) {
-		if ended, _ := reap(child.Pid); ended {
+		if ended, _, _ := reap(child.Pid); ended {
 			return
 		}
 	}

@@ -65,5 +65,5 @@ func NoticeWord(k wire.NoticeKind) string {
 // GapWord is the word for the reason of a gap.
 func GapWord(r wire.GapReason) string {
 	return word(r.Number(), "", "host-down", "suspended", "events-lost", "map-full", "hook-missing", "queue-dropped",
-		"clock-stepped", "canary-lost", "journal-rolled-back", "journal-corrupt", "poison", "unclean-stop")
+		"clock-stepped", "canary-lost", "journal-rolled-back", "journal-corrupt", "poison", "unclean-stop", "uncounted")
 }

@@ -588,6 +588,7 @@ const (
 	GapReason_GAP_JOURNAL_CORRUPT     GapReason = 10
 	GapReason_GAP_POISON              GapReason = 11
 	GapReason_GAP_UNCLEAN_STOP        GapReason = 12
+	GapReason_GAP_UNCOUNTED           GapReason = 13 // a process uses a way onto the network whose bytes no call returns (AF_XDP, mapped packet rings, TUN)
 )
 
 // Enum value maps for GapReason.
@@ -606,6 +607,7 @@ var (
 		10: "GAP_JOURNAL_CORRUPT",
 		11: "GAP_POISON",
 		12: "GAP_UNCLEAN_STOP",
+		13: "GAP_UNCOUNTED",
 	}
 	GapReason_value = map[string]int32{
 		"GAP_UNKNOWN":             0,
@@ -621,6 +623,7 @@ var (
 		"GAP_JOURNAL_CORRUPT":     10,
 		"GAP_POISON":              11,
 		"GAP_UNCLEAN_STOP":        12,
+		"GAP_UNCOUNTED":           13,
 	}
 )
 
@@ -3041,7 +3044,7 @@ const file_record_proto_rawDesc = "" +
 	"\fNOTICE_ERROR\x10\x05\x12\x13\n" +
 	"\x0fNOTICE_PRETENDS\x10\x06\x12\x12\n" +
 	"\x0eNOTICE_LEARNED\x10\a\x12\x11\n" +
-	"\rNOTICE_EDITED\x10\b*\x9e\x02\n" +
+	"\rNOTICE_EDITED\x10\b*\xb1\x02\n" +
 	"\tGapReason\x12\x0f\n" +
 	"\vGAP_UNKNOWN\x10\x00\x12\x11\n" +
 	"\rGAP_HOST_DOWN\x10\x01\x12\x11\n" +
@@ -3057,7 +3060,8 @@ const file_record_proto_rawDesc = "" +
 	"\x12\x0e\n" +
 	"\n" +
 	"GAP_POISON\x10\v\x12\x14\n" +
-	"\x10GAP_UNCLEAN_STOP\x10\fB1Z/github.com/picosnitch/picosnitch/sdk/proto;wireb\x06proto3"
+	"\x10GAP_UNCLEAN_STOP\x10\f\x12\x11\n" +
+	"\rGAP_UNCOUNTED\x10\rB1Z/github.com/picosnitch/picosnitch/sdk/proto;wireb\x06proto3"
 
 var (
 	file_record_proto_rawDescOnce sync.Once

@@ -29,7 +29,7 @@ type Source interface {
 	Close() error
 }
 
-// Event is one of *Process, *Exit, *Payload, *Lookup, *Window.
+// Event is one of *Process, *Exit, *Payload, *Lookup, *Uncounted, *Window.
 type Event interface{ event() }
 
 // Key names a process instance: one program image run by one process of this boot (wire.ProcessId without the boot id).
@@ -123,6 +123,13 @@ type Lookup struct {
 	Addresses []netip.Addr `json:"addresses"`
 }
 
+// Uncounted tells that a process uses a way onto the network whose bytes no call returns.
+type Uncounted struct {
+	Process Key    `json:"process"`
+	Way     string `json:"way"`  // "AF_XDP socket", "mapped packet ring", "TUN device"
+	Time    int64  `json:"time"` // boot ns
+}
+
 // Moment is one instant on the two clocks that matter.
 type Moment struct {
 	UTC  int64 `json:"utc"`  // ns since 1970
@@ -186,8 +193,9 @@ type Flow struct {
 	CgroupID uint64  `json:"cgroup_id"`
 }
 
-func (*Process) event() {}
-func (*Exit) event()    {}
-func (*Payload) event() {}
-func (*Lookup) event()  {}
-func (*Window) event()  {}
+func (*Process) event()   {}
+func (*Exit) event()      {}
+func (*Payload) event()   {}
+func (*Lookup) event()    {}
+func (*Uncounted) event() {}
+func (*Window) event()    {}

@@ -55,6 +55,7 @@ func hooks() []hook {
 		{"peers of raw and ICMP sockets that send, and names in TLS and QUIC", false, cgroup(kernelProgDepart)},
 		{"peers of raw and ICMP sockets that receive", false, tracepoint(kernelProgPacketCopy)},
 		{"bytes that leave a TCP socket by splice, sendfile or mapping", false, tracepoint(kernelProgTcpSpace)},
+		{"AF_XDP sockets and mapped packet rings", false, cgroup(kernelProgSetOption)},
 		{"connects, accepts and listens", false, tracepoint(kernelProgSockState)},
 		{"bytes received", true, []way{
 			{name: "tracepoint", programs: []string{kernelProgSockReceive}},

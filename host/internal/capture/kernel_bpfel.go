@@ -36,11 +36,12 @@ type kernelEvent struct {
 type kernelEventKind uint32
 
 const (
-	kernelEventKindEVENT_EXEC    kernelEventKind = 1
-	kernelEventKindEVENT_FORK    kernelEventKind = 2
-	kernelEventKindEVENT_EXIT    kernelEventKind = 3
-	kernelEventKindEVENT_PAYLOAD kernelEventKind = 4
-	kernelEventKindEVENT_LOOKUP  kernelEventKind = 5
+	kernelEventKindEVENT_EXEC      kernelEventKind = 1
+	kernelEventKindEVENT_FORK      kernelEventKind = 2
+	kernelEventKindEVENT_EXIT      kernelEventKind = 3
+	kernelEventKindEVENT_PAYLOAD   kernelEventKind = 4
+	kernelEventKindEVENT_LOOKUP    kernelEventKind = 5
+	kernelEventKindEVENT_UNCOUNTED kernelEventKind = 6
 )
 
 type kernelFileKey struct {
@@ -276,6 +277,14 @@ type kernelTexts struct {
 	Arguments [4096]uint8
 }
 
+type kernelUncounted uint32
+
+const (
+	kernelUncountedUNCOUNTED_XDP     kernelUncounted = 1
+	kernelUncountedUNCOUNTED_RX_RING kernelUncounted = 2
+	kernelUncountedUNCOUNTED_TUN     kernelUncounted = 3
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -310,6 +319,7 @@ const (
 	kernelProgInetSend         = "inet_send"
 	kernelProgInetSendpage     = "inet_sendpage"
 	kernelProgNothing          = "nothing"
+	kernelProgOpenFiles        = "open_files"
 	kernelProgPacketCopy       = "packet_copy"
 	kernelProgPacketReceive    = "packet_receive"
 	kernelProgPacketSend       = "packet_send"
@@ -320,6 +330,7 @@ const (
 	kernelProgReceiveV6        = "receive_v6"
 	kernelProgSendToV4         = "send_to_v4"
 	kernelProgSendToV6         = "send_to_v6"
+	kernelProgSetOption        = "set_option"
 	kernelProgSockReceive      = "sock_receive"
 	kernelProgSockSend         = "sock_send"
 	kernelProgSockState        = "sock_state"
@@ -336,6 +347,7 @@ const (
 	kernelVarUnusedPayload     = "unused_payload"
 	kernelVarUnusedPeerKind    = "unused_peer_kind"
 	kernelVarUnusedProcessFlag = "unused_process_flag"
+	kernelVarUnusedUncounted   = "unused_uncounted"
 )
 
 // loadKernel returns the embedded CollectionSpec for kernel.
@@ -392,6 +404,7 @@ type kernelProgramSpecs struct {
 	InetSend      *ebpf.ProgramSpec `ebpf:"inet_send"`
 	InetSendpage  *ebpf.ProgramSpec `ebpf:"inet_sendpage"`
 	Nothing       *ebpf.ProgramSpec `ebpf:"nothing"`
+	OpenFiles     *ebpf.ProgramSpec `ebpf:"open_files"`
 	PacketCopy    *ebpf.ProgramSpec `ebpf:"packet_copy"`
 	PacketReceive *ebpf.ProgramSpec `ebpf:"packet_receive"`
 	PacketSend    *ebpf.ProgramSpec `ebpf:"packet_send"`
@@ -402,6 +415,7 @@ type kernelProgramSpecs struct {
 	ReceiveV6     *ebpf.ProgramSpec `ebpf:"receive_v6"`
 	SendToV4      *ebpf.ProgramSpec `ebpf:"send_to_v4"`
 	SendToV6      *ebpf.ProgramSpec `ebpf:"send_to_v6"`
+	SetOption     *ebpf.ProgramSpec `ebpf:"set_option"`
 	SockReceive   *ebpf.ProgramSpec `ebpf:"sock_receive"`
 	SockSend      *ebpf.ProgramSpec `ebpf:"sock_send"`
 	SockState     *ebpf.ProgramSpec `ebpf:"sock_state"`
@@ -448,6 +462,7 @@ type kernelVariableSpecs struct {
 	UnusedPayload     *ebpf.VariableSpec `ebpf:"unused_payload"`
 	UnusedPeerKind    *ebpf.VariableSpec `ebpf:"unused_peer_kind"`
 	UnusedProcessFlag *ebpf.VariableSpec `ebpf:"unused_process_flag"`
+	UnusedUncounted   *ebpf.VariableSpec `ebpf:"unused_uncounted"`
 }
 
 // kernelObjects contains all objects after they have been loaded into the kernel.
@@ -528,6 +543,7 @@ type kernelVariables struct {
 	UnusedPayload     *ebpf.Variable `ebpf:"unused_payload"`
 	UnusedPeerKind    *ebpf.Variable `ebpf:"unused_peer_kind"`
 	UnusedProcessFlag *ebpf.Variable `ebpf:"unused_process_flag"`
+	UnusedUncounted   *ebpf.Variable `ebpf:"unused_uncounted"`
 }
 
 // kernelPrograms contains all programs after they have been loaded into the kernel.
@@ -546,6 +562,7 @@ type kernelPrograms struct {
 	InetSend      *ebpf.Program `ebpf:"inet_send"`
 	InetSendpage  *ebpf.Program `ebpf:"inet_sendpage"`
 	Nothing       *ebpf.Program `ebpf:"nothing"`
+	OpenFiles     *ebpf.Program `ebpf:"open_files"`
 	PacketCopy    *ebpf.Program `ebpf:"packet_copy"`
 	PacketReceive *ebpf.Program `ebpf:"packet_receive"`
 	PacketSend    *ebpf.Program `ebpf:"packet_send"`
@@ -556,6 +573,7 @@ type kernelPrograms struct {
 	ReceiveV6     *ebpf.Program `ebpf:"receive_v6"`
 	SendToV4      *ebpf.Program `ebpf:"send_to_v4"`
 	SendToV6      *ebpf.Program `ebpf:"send_to_v6"`
+	SetOption     *ebpf.Program `ebpf:"set_option"`
 	SockReceive   *ebpf.Program `ebpf:"sock_receive"`
 	SockSend      *ebpf.Program `ebpf:"sock_send"`
 	SockState     *ebpf.Program `ebpf:"sock_state"`
@@ -577,6 +595,7 @@ func (p *kernelPrograms) Close() error {
 		p.InetSend,
 		p.InetSendpage,
 		p.Nothing,
+		p.OpenFiles,
 		p.PacketCopy,
 		p.PacketReceive,
 		p.PacketSend,
@@ -587,6 +606,7 @@ func (p *kernelPrograms) Close() error {
 		p.ReceiveV6,
 		p.SendToV4,
 		p.SendToV6,
+		p.SetOption,
 		p.SockReceive,
 		p.SockSend,
 		p.SockState,

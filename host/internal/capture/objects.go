@@ -132,7 +132,7 @@ func adopt(root string, spec *ebpf.CollectionSpec, tag uint64, control *ebpf.Map
 
 // unpinned are the programs that every host loads for itself: iterators, and the probes of C libraries.
 func unpinned() []string {
-	return []string{kernelProgExistingTasks, kernelProgExistingFiles, kernelProgFileKeys, kernelProgAsk, kernelProgTold}
+	return []string{kernelProgExistingTasks, kernelProgExistingFiles, kernelProgFileKeys, kernelProgOpenFiles, kernelProgAsk, kernelProgTold}
 }
 
 // makeMaps makes the maps of a version, around the control word that all versions share.

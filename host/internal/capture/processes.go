@@ -23,6 +23,9 @@ func (k *Kernel) handle(sample []byte) error {
 		return k.handlePayload(sample)
 	case kernelEventKindEVENT_LOOKUP:
 		return k.handleLookup(sample)
+	case kernelEventKindEVENT_UNCOUNTED:
+		k.queue = append(k.queue, &Uncounted{Process: key, Way: uncountedWay(e.Pad), Time: int64(e.Time)})
+		return nil
 	case kernelEventKindEVENT_EXIT:
 		k.queue = append(k.queue, &Exit{Key: key, Time: int64(e.Time)})
 		return nil
@@ -108,4 +111,16 @@ func (k *Kernel) countRemoved(removed map[uint32]uint64) error {
 		}
 	}
 	return nil
+}
+
+func uncountedWay(way uint32) string {
+	switch kernelUncounted(way) {
+	case kernelUncountedUNCOUNTED_XDP:
+		return "AF_XDP socket"
+	case kernelUncountedUNCOUNTED_RX_RING:
+		return "mapped packet ring"
+	case kernelUncountedUNCOUNTED_TUN:
+		return "TUN device"
+	}
+	return "unknown way"
 }

@@ -12,11 +12,12 @@ import (
 
 // line is one event of a recording: exactly one field is set.
 type line struct {
-	Process *Process `json:"process,omitempty"`
-	Exit    *Exit    `json:"exit,omitempty"`
-	Payload *Payload `json:"payload,omitempty"`
-	Lookup  *Lookup  `json:"lookup,omitempty"`
-	Window  *Window  `json:"window,omitempty"`
+	Process   *Process   `json:"process,omitempty"`
+	Exit      *Exit      `json:"exit,omitempty"`
+	Payload   *Payload   `json:"payload,omitempty"`
+	Lookup    *Lookup    `json:"lookup,omitempty"`
+	Uncounted *Uncounted `json:"uncounted,omitempty"`
+	Window    *Window    `json:"window,omitempty"`
 }
 
 // Recorder is a [Source] that writes down, as one JSON object a line, what another one gives.
@@ -46,6 +47,8 @@ func (r *Recorder) Next(ctx context.Context) (Event, error) {
 		l.Payload = e
 	case *Lookup:
 		l.Lookup = e
+	case *Uncounted:
+		l.Uncounted = e
 	case *Window:
 		l.Window = e
 	}
@@ -116,6 +119,8 @@ func (r *Replay) Next(ctx context.Context) (Event, error) {
 		return l.Payload, nil
 	case l.Lookup != nil:
 		return l.Lookup, nil
+	case l.Uncounted != nil:
+		return l.Uncounted, nil
 	case l.Window != nil:
 		r.held, r.released = l.Window.Generation, make(chan struct{})
 		return l.Window, nil

@@ -166,9 +166,13 @@ func Cost(sees string) string {
 		{"bytes that leave", "What programs move in this way is missing from the sums; what they read in the usual way is not."},
 		{"connects", "Connections that carry no byte make no row, and nobody learns of programs that only listen or fail to connect."},
 	} {
-		if strings.HasPrefix(sees, c.begins) {
-			return c.means
+		if !strings.HasPrefix(sees, c.begins) {
+			continue
 		}
+		if strings.Contains(sees, "name") {
+			return c.means + " Fewer addresses have a name."
+		}
+		return c.means
 	}
 	return ""
 }

@@ -26,11 +26,11 @@ const (
 
 // Finding is one thing that was looked at.
 type Finding struct {
-	Level  Level  `json:"level"`
-	About  string `json:"about"` // "kernel", "types", …: docs/doctor.md lists them
-	Says   string `json:"says"`
-	Do     string `json:"do,omitempty"`     // for a person; never empty for a problem
-	Blocks bool   `json:"blocks,omitempty"` // a problem that leaves nothing to capture
+	Level  Level    `json:"level"`
+	About  string   `json:"about"` // "kernel", "types", …: docs/doctor.md lists them
+	Says   string   `json:"says"`
+	Do     string   `json:"do,omitempty"`     // for a person; never empty for a problem
+	Blocks bool     `json:"blocks,omitempty"` // a problem that leaves nothing to capture
 	Detail []string `json:"detail,omitempty"`
 }
 

@@ -28,6 +28,7 @@ type connection struct {
 type keep struct {
 	names []found
 	until int64 // boot ns; evidence up to then counts
+	asked int64 // boot ns; end of the last window with a flow of it
 }
 
 // found is a name of a flow's remote address.
@@ -103,11 +104,14 @@ func (t *Table) findLocked(f *capture.Flow, address netip.Addr, processes []capt
 	until := t.latest + slack
 	if old != nil {
 		names = append(names, old.value.names...)
-		until = old.value.until
+		until, old.value.asked = old.value.until, t.latest
 	}
 	had := len(names)
 	if old == nil || t.windowStart <= until { // evidence may come a window late
 		for _, p := range processes {
+			if p == (capture.Key{}) {
+				break // the kernel
+			}
 			names = t.collectLocked(names, place{address: address, process: p, netns: f.NetNS}, until)
 		}
 		names = t.collectLocked(names, place{address: address, netns: f.NetNS}, until)
@@ -185,7 +189,7 @@ func (t *Table) keepLocked(f *capture.Flow, address netip.Addr, old *item[connec
 	}
 	if old == nil {
 		owner := Owner{Process: f.Process, UID: f.UID, NetNS: f.NetNS}
-		old = t.kept.put(connection{f.Socket, address}, owner, keep{until: until})
+		old = t.kept.put(connection{f.Socket, address}, owner, keep{until: until, asked: t.latest})
 	}
 	old.value.names = slices.Clone(names)
 	bytes := 0

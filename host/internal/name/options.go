@@ -38,7 +38,7 @@ type Counters struct {
 	Refused   uint64 // facts whose address or name can have no name or be none
 
 	AddressesLost   uint64 // to the bounds or to a share of them; not what has simply expired
-	ConnectionsLost uint64
+	ConnectionsLost uint64 // likewise; which of them had ended is not known
 	StreamsLost     uint64
 
 	Addresses, Bytes       int

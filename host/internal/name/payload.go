@@ -33,7 +33,7 @@ type Owner struct {
 	NetNS   uint32 // inode
 }
 
-// Fact is that an address has a name.
+// Fact is that an address has a name. One that counts for a process or a socket needs to say which.
 type Fact struct {
 	Owner
 	Source  wire.NameSource

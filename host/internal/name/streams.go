@@ -144,6 +144,9 @@ func (s *streams) answersLocked(p *Payload) (out []answer.Answer) {
 
 // tlsLocked reads a client hello that goes out over TCP. The result is empty while no name is known.
 func (s *streams) tlsLocked(p *Payload) hello.Hello {
+	if len(p.Data) == 0 {
+		return hello.Hello{}
+	}
 	it := s.findLocked(p, kindTLS)
 	if it == nil && p.Offset == 0 { // nearly every one comes whole
 		h, err := hello.FromRecords(p.Data)

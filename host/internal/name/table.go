@@ -62,35 +62,45 @@ func (t *Table) Learn(f Fact) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.advanceLocked(f.Time)
-	if !ok || !good || f.Source == wire.NameSource_NAME_SOURCE_NONE {
+	f.Address = address
+	own, shared := t.scopes(f)
+	if !ok || !good || shared == (place{}) {
 		t.refused++
 		return
 	}
 	t.facts++
-	f.Address = address
 	e := evidence{name: name, source: f.Source, first: f.Time, last: f.Time, expires: f.Time + t.life(f)}
-	own, shared := t.scopes(f)
-	t.tellLocked(f, own, e)
+	if own != (place{}) {
+		t.tellLocked(f, own, e)
+	}
 	if shared != own {
 		e.source = wire.NameSource_NAME_SOURCE_DNS_NAMESPACE
 		t.tellLocked(f, shared, e)
 	}
 }
 
-// scopes gives the place where a fact counts, and the one where it is a hint to neighbours, or the same again.
+// scopes gives the place where a fact counts, and the one where it is a hint to neighbours, or the same again. Without the
+// process or socket that it needs, there is no place.
 func (t *Table) scopes(f Fact) (own, shared place) {
-	process := place{address: f.Address, process: f.Process, netns: f.NetNS}
 	neighbours := place{address: f.Address, netns: f.NetNS, user: t.audience(f.UID)}
+	var process, socket place
+	if f.Process != (capture.Key{}) {
+		process = place{address: f.Address, process: f.Process, netns: f.NetNS}
+	}
+	if f.Socket != 0 {
+		socket = place{address: f.Address, socket: f.Socket}
+	}
 	switch f.Source {
 	case wire.NameSource_NAME_SOURCE_GETADDRINFO:
 		return process, process
 	case wire.NameSource_NAME_SOURCE_DNS_PROCESS:
 		return process, neighbours
 	case wire.NameSource_NAME_SOURCE_SNI, wire.NameSource_NAME_SOURCE_SNI_OUTER:
-		socket := place{address: f.Address, socket: f.Socket}
 		return socket, socket
+	case wire.NameSource_NAME_SOURCE_DNS_NAMESPACE, wire.NameSource_NAME_SOURCE_PTR:
+		return neighbours, neighbours
 	}
-	return neighbours, neighbours
+	return place{}, place{}
 }
 
 // audience is who hears what a user was told: everyone (0), or for ordinary users only they themselves.
@@ -133,6 +143,9 @@ func (t *Table) advanceLocked(now int64) {
 	}
 }
 
+// silent is how long a connection may have no traffic before it counts as ended; nobody tells when one is.
+const silent = int64(24 * time.Hour)
+
 // sweepLocked takes out what no flow of a window from then on can ask for.
 func (t *Table) sweepLocked(start int64) {
 	for _, it := range t.places.items {
@@ -142,6 +155,9 @@ func (t *Table) sweepLocked(start int64) {
 		} else if len(it.value) < before {
 			t.places.resize(it, it.value.bytes())
 		}
+	}
+	for it := t.kept.all.first; it != nil && it.value.asked < start-silent; it = t.kept.all.first {
+		t.kept.drop(it)
 	}
 }
 

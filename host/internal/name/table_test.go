@@ -123,6 +123,22 @@ func TestWhoIsToldAName(t *testing.T) {
 	want(t, "another address", table.Names(flow(user, "93.184.215.15", 12)))
 }
 
+func TestFactsWithoutAnOwnerBelongToNobody(t *testing.T) {
+	t.Parallel()
+	table := New(Options{})
+	nobody, me := Owner{NetNS: 1}, owner(1, 0)
+	learn(table, nobody, getaddrinfo, "a.example", web, 0, time.Hour)
+	learn(table, nobody, sni, "b.example", web, 0, time.Hour)
+	learn(table, nobody, wire.NameSource_NAME_SOURCE_NONE, "c.example", web, 0, time.Hour)
+	want(t, "a process", table.Names(flow(me, web, 1)))
+	learn(table, nobody, dnsProcess, "kernel.example", web, 0, time.Hour)
+	want(t, "a hint by the kernel", table.Names(flow(me, web, 2)), "kernel.example neighbour netns 0s")
+	want(t, "the kernel", table.Names(flow(nobody, web, 3)), "kernel.example neighbour netns 0s")
+	if c := table.Counters(); c.Refused != 3 || c.Facts != 1 {
+		t.Errorf("%+v", c)
+	}
+}
+
 func TestForkedChildrenKnowWhatTheirParentLookedUp(t *testing.T) {
 	t.Parallel()
 	parent, child := owner(1, 0), owner(2, 33)
@@ -295,7 +311,7 @@ func TestBoundsHoldAgainstManyUsers(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	window(table, 100*60*minute, 101*60*minute)
-	if c := table.Counters(); c.Addresses != 0 || c.Bytes != 0 || len(table.places.users) != 0 || len(table.places.processes) != 0 {
+	if c := table.Counters(); c.Addresses != 0 || c.Bytes != 0 || c.Connections != 0 || len(table.places.users) != 0 || len(table.places.processes) != 0 {
 		t.Errorf("after everything has expired: %+v, %d users", c, len(table.places.users))
 	}
 }

@@ -30,7 +30,7 @@ func (s found) complete(m mark, source string) (mark, string) {
 	if m.runtime == runtimeRunc {
 		m.runtime = s.runtime
 	}
-	if s.name != "" {
+	if true {
 		m.name = s.name
 	}
 	return m, source + "+" + s.origin

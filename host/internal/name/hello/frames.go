@@ -17,8 +17,8 @@ const (
 	frameClose   = 0x1c
 )
 
-// collect puts the handshake bytes of a packet's frames into their places.
-func collect(frames []byte, into *pieces.Buffer) error {
+// collect puts the handshake bytes of a packet's frames into their places; cut tells that the last frame may go on.
+func collect(frames []byte, cut bool, into *pieces.Buffer) error {
 	c := cursor{rest: frames}
 	for len(c.rest) > 0 {
 		switch kind := c.varint(); kind {
@@ -27,10 +27,12 @@ func collect(frames []byte, into *pieces.Buffer) error {
 			acknowledgement(&c, kind == frameAckECN)
 		case frameCrypto:
 			offset := c.varint()
-			data := c.vector()
-			if c.err != nil {
+			size := c.varint()
+			if c.err != nil || size > uint64(len(c.rest)) && !cut {
+				c.err, c.rest = errShort, nil
 				break
 			}
+			data := c.skip(int(min(size, uint64(len(c.rest)))))
 			if err := into.Add(offset, data); err != nil {
 				return fmt.Errorf("a client hello in pieces: %w", errors.Join(err, ErrNone))
 			}
@@ -40,7 +42,7 @@ func collect(frames []byte, into *pieces.Buffer) error {
 			return fmt.Errorf("a frame of type %#x: %w", kind, ErrNone)
 		}
 	}
-	if c.err != nil {
+	if c.err != nil && !cut {
 		return fmt.Errorf("a frame that is cut off: %w", ErrNone)
 	}
 	return nil

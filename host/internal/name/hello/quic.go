@@ -57,7 +57,7 @@ func (c *Connection) Add(datagram []byte) (Hello, error) {
 			err = oerr
 			continue
 		}
-		if h, err = c.read(frames); !errors.Is(err, ErrMore) {
+		if h, err = c.read(frames, p.cut); !errors.Is(err, ErrMore) {
 			return h, err
 		}
 	}
@@ -68,7 +68,7 @@ func (c *Connection) Add(datagram []byte) (Hello, error) {
 // packet that they do not open begins another connection, or the same anew after a server asked for that (Retry).
 func (c *Connection) open(p packet) ([]byte, error) {
 	if c.keys != nil {
-		frames, err := c.keys.open(p.bytes, p.number)
+		frames, err := c.keys.open(p)
 		if err == nil || bytes.Equal(c.id, p.id) {
 			return frames, err
 		}
@@ -77,7 +77,7 @@ func (c *Connection) open(p packet) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	frames, err := k.open(p.bytes, p.number)
+	frames, err := k.open(p)
 	if err != nil {
 		return nil, err
 	}
@@ -86,11 +86,11 @@ func (c *Connection) open(p packet) ([]byte, error) {
 }
 
 // read adds the frames of one packet. Once the hello is complete, it repeats the result.
-func (c *Connection) read(frames []byte) (Hello, error) {
+func (c *Connection) read(frames []byte, cut bool) (Hello, error) {
 	if c.ended {
 		return c.result, c.done
 	}
-	if err := collect(frames, c.hello); err != nil {
+	if err := collect(frames, cut, c.hello); err != nil {
 		return Hello{}, err
 	}
 	h, err := Parse(c.hello.Bytes())
@@ -108,6 +108,7 @@ type packet struct {
 	bytes   []byte // as it came, from its first byte to its last
 	number  int    // where in bytes the packet number begins
 	end     int    // where in the datagram the next packet begins
+	cut     bool   // it goes on where what was handed over ends
 }
 
 // next reads the header of the first packet of a datagram (RFC 9000, section 17.2).
@@ -130,10 +131,11 @@ func next(datagram []byte) (packet, error) {
 	}
 	length := c.varint()
 	p.number = len(datagram) - len(c.rest)
-	if c.err != nil || len(p.id) > maxID || len(source) > maxID || length > uint64(len(c.rest)) {
+	if c.err != nil || len(p.id) > maxID || len(source) > maxID {
 		return packet{}, none
 	}
-	p.end = p.number + int(length)
+	p.cut = length > uint64(len(c.rest))
+	p.end = p.number + int(min(length, uint64(len(c.rest))))
 	p.bytes = datagram[:p.end]
 	return p, nil
 }

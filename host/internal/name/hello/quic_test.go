@@ -145,6 +145,24 @@ func TestConnectionGoesOnUnderAnotherID(t *testing.T) {
 	}
 }
 
+// Several datagrams may be sent by one call, of which only the beginning is handed over.
+func TestHelloInAPacketThatIsCutOff(t *testing.T) {
+	t.Parallel()
+	hello := message(serverNameExtension("cut.example.org"), extension(51, make([]byte, 1300)))
+	c := newClient(t, 1, "original")
+	flight := join(c.initial("original", crypto(0, hello[:1150])), c.initial("original", join(crypto(1150, hello[1150:]), padding(900))))
+	for n := 1200; n < len(flight); n++ {
+		var conn Connection
+		h, err := conn.Add(flight[:n])
+		if n > 1600 && (err != nil || h != (Hello{Name: "cut.example.org"})) {
+			t.Fatalf("cut to %d of %d bytes: %+v, %v", n, len(flight), h, err)
+		}
+		if n < 1400 && (!errors.Is(err, ErrMore) || h != (Hello{Name: "cut.example.org", Outer: true})) {
+			t.Fatalf("cut to %d of %d bytes: %+v, %v", n, len(flight), h, err)
+		}
+	}
+}
+
 func TestWhatIsNoFirstPacketOfAClient(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, 1, "12345678")
@@ -159,7 +177,8 @@ func TestWhatIsNoFirstPacketOfAClient(t *testing.T) {
 		"DNS":               []byte("\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01"),
 		"an unknown kind":   unknown,
 		"an id too long":    long,
-		"cut":               good[:len(good)-1],
+		"cut in its header": good[:20],
+		"cut before frames": good[:30],
 		"a stream frame":    c.initial("12345678", join([]byte{0x08, 0, 1}, padding(40))),
 		"a close":           c.initial("12345678", join([]byte{frameClose, 0, 0, 0}, padding(40))),
 		"a huge offset":     c.initial("12345678", join([]byte{frameCrypto, 0xff, 255, 255, 255, 255, 255, 255, 255, 1, 1}, padding(40))),

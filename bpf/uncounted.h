@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
+/*
+ * Ways onto the network whose bytes no call returns: rings that a process shares with the kernel, and TUN devices. What
+ * they move cannot be counted here; that they are used is told, with the process.
+ */
+#pragma once
+
+#include "process.h"
+
+#define SOL_PACKET 263
+#define PACKET_RX_RING 5
+#define SOL_XDP 283
+#define XDP_RX_RING 1
+#define XDP_TX_RING 2
+#define OPTION_PAGE 4096
+#define TUN_DEVICE ((10 << 20) | 200) /* misc device 200, as the kernel writes it */
+
+static __always_inline void uncounted(struct task_struct *task, __u32 way)
+{
+	struct process_key key = {};
+	struct event *e;
+
+	process_of(task, &key);
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		lost(LOSS_EVENT_FULL, 0, 0);
+		return;
+	}
+	e->process = key;
+	e->before = key;
+	e->time = bpf_ktime_get_boot_ns();
+	e->kind = EVENT_UNCOUNTED;
+	e->pad = way;
+	bpf_ringbuf_submit(e, wakeup(EVENT_UNCOUNTED));
+}
+
+static __always_inline int on_option(struct bpf_sockopt *ctx)
+{
+	/* Options longer than a page reach the kernel only if they are said to be left alone. */
+	if (ctx->optlen > OPTION_PAGE)
+		ctx->optlen = 0;
+	if (!active())
+		return 1;
+	if (ctx->level == SOL_XDP && (ctx->optname == XDP_RX_RING || ctx->optname == XDP_TX_RING))
+		uncounted(bpf_get_current_task_btf(), UNCOUNTED_XDP);
+	else if (ctx->level == SOL_PACKET && ctx->optname == PACKET_RX_RING)
+		uncounted(bpf_get_current_task_btf(), UNCOUNTED_RX_RING);
+	return 1;
+}
+
+/* A file of any process, looked at now and then. */
+static __always_inline int on_open_file(struct task_struct *task, struct file *file)
+{
+	if (!active() || !task || !file || BPF_CORE_READ(file, f_inode, i_rdev) != TUN_DEVICE)
+		return 0;
+	uncounted(task, UNCOUNTED_TUN);
+	return 0;
+}
