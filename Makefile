@@ -49,6 +49,7 @@ install: build ## install into $(DESTDIR)$(PREFIX)
 	install -D -m 0755 bin/picosnitch $(DESTDIR)$(PREFIX)/bin/picosnitch
 	install -d -m 0755 $(DESTDIR)$(PREFIX)/libexec/picosnitch/plugins
 	install -m 0755 bin/plugins/* $(DESTDIR)$(PREFIX)/libexec/picosnitch/plugins/
+	sed 's|/usr/bin/|$(PREFIX)/bin/|' packaging/picosnitch.service | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/picosnitch.service
 
 deps: ## install what the tests need (Debian packages)
 	test/deps.sh test

@@ -5,7 +5,8 @@
 # The guest borrows this machine's files, read-only, with memory on top (init/main.go, guest.sh), so it runs the binaries
 # of this tree: `make build` first. Kernels are Debian packages, downloaded once and kept by version in
 # ${XDG_CACHE_HOME:-/var/cache}/picosnitch-kernels; what the last run left is in results/<kernel> there: lab.log,
-# console.log, dmesg, cases (result, case, seconds; tab-separated) and, if the guest came to its end, status.
+# console.log, dmesg, cases (result, case, seconds), programs (name, verified instructions, why it was refused; both with
+# tabs) and, if the guest came to its end, status.
 #
 # PICOSNITCH_BIN  the daemon to test (bin/picosnitch), its plugins beside it
 # LAB_CASES       which tests, as for go test -run (^TestLab$)
@@ -135,11 +136,19 @@ judge() {
 	release=$(cat "$1/kernel" 2>/dev/null || echo "not booted")
 	status=$(cat "$1/status" 2>/dev/null || echo none)
 	echo "kernel $release: $passed cases passed, $others did not; exit status $status; $(($(date +%s) - started)) s"
-	[ "$status" = 0 ] && [ "$others" = 0 ] && [ "$passed" -gt 0 ]
+	[ "$status" = 0 ] && [ "$others" = 0 ] && [ "$passed" -gt 0 ] && judge_programs "$1"
+}
+
+# judge_programs OUT: prints what the verifier said; fails if a program that was taken is above the limit.
+judge_programs() {
+	[ -e "$1/programs" ] && sed 's/^/  program /' "$1/programs" | cut -c -200
+	[ "$(cat "$1/programs.status" 2>/dev/null)" = 0 ]
 }
 
 # explain OUT: what a person needs to see of a guest that failed.
 explain() {
+	echo "--- programs that the kernel refuses, each loaded alone"
+	grep "$(printf '\t-\t')" "$1/programs" | cut -c -400 || true
 	echo "--- what daemons complained of, and how often"
 	sed -n 's/^ *\(picosnitch: .*\)/\1/p; s/.*\(level=\(WARN\|ERROR\) .*\)/\1/p' "$1/lab.log" |
 		sort | uniq -c | sort -rn | head -n 20
@@ -192,6 +201,7 @@ chmod 755 "$work"
 cd "$tree"
 export CGO_ENABLED=0
 $go build -trimpath -ldflags '-s -w' -o "$work/init" ./test/kernels/init
+$go build -trimpath -ldflags '-s -w' -o "$work/load" ./test/kernels/load
 $go build -trimpath -ldflags '-s -w' -o "$work/generator" ./test/lab/generator
 $go test -c -o "$work/lab.test" ./test/lab
 

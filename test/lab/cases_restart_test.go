@@ -141,6 +141,7 @@ func killHostMayfly(t *testing.T, l *Lab) {
 func stopUnderLoad(t *testing.T, l *Lab) {
 	d := NewDaemon(t, l, 0)
 	d.Start()
+	d.WaitPlugin("sqlite", PluginStatus.running) // or its rows would wait in the journal for the next start
 	quiet := NewCase(t, l, d)
 	v := newConversation(quiet)
 	v.exchange(1234)

@@ -89,7 +89,7 @@ func TestLab(t *testing.T) {
 		d.Stop() // compares every case once more
 	})
 	t.Run("own", func(t *testing.T) {
-		seats := make(chan struct{}, 4) // daemons at once
+		seats := make(chan struct{}, Size(4, 2)) // daemons at once
 		for _, s := range own() {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()

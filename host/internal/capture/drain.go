@@ -126,7 +126,7 @@ func (k *Kernel) drain() error {
 	if err := k.readPending(); err != nil {
 		return err
 	}
-	w, err := k.window(int(ended&1), ended, began, moment.Boot)
+	w, err := k.window(k.objects, k.convert, ended, began, moment.Boot)
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (k *Kernel) drain() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.generation, k.began = ended+1, moment.Boot
-	k.held, k.idle = ended, int(ended&1)
+	k.held = &leftover{window: w, release: func() error { return k.objects.clear(int(ended & 1)) }}
 	k.due = k.due.Add(k.options.Interval)
 	if late := time.Now(); k.due.Before(late) {
 		k.due = late.Add(k.options.Interval)
@@ -189,15 +189,16 @@ func (k *Kernel) readPending() error {
 	if err != nil || !missed {
 		return err
 	}
-	return k.scan()
+	return k.scan(k.objects, k.convert)
 }
 
-// window reads a pair of maps that nobody writes to.
-func (k *Kernel) window(pair int, generation uint64, began, ended int64) (*Window, error) {
+// window reads the pair of maps of a generation, which nobody writes to.
+func (k *Kernel) window(o *objects, c *converter, generation uint64, began, ended int64) (*Window, error) {
+	pair := int(generation & 1)
 	reference := Now()
 	w := &Window{Generation: generation, Start: at(began, reference), End: at(ended, reference)}
 	var err error
-	if w.Flows, err = k.convert.flows(k.objects.flows(pair), k.objects.owners(pair)); err != nil {
+	if w.Flows, err = c.flows(o.flows(pair), o.owners(pair)); err != nil {
 		return nil, err
 	}
 	if w.Losses, err = k.losses.since(); err != nil {

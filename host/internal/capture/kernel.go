@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -35,10 +34,10 @@ type Kernel struct {
 
 	mu         sync.Mutex
 	closing    bool
-	generation uint64 // counted into now
-	began      int64  // boot ns
-	held       uint64 // generation whose window is out and not released; 0: none
-	idle       int    // index of the map pair that held fills
+	generation uint64     // counted into now
+	began      int64      // boot ns
+	held       *leftover  // whose window is out and not released
+	left       []leftover // of hosts before this one, to be given out first
 	due        time.Time
 	finished   bool
 }
@@ -84,20 +83,19 @@ func (k *Kernel) open() error {
 		return fmt.Errorf("read exec ring: %w", err)
 	}
 	k.losses = newLossLedger(k.objects, k.told())
-	left, err := k.begin()
+	others, err := k.predecessors()
 	if err != nil {
 		return err
 	}
-	if err := k.removeOthers(); err != nil {
+	if err := k.begin(); err != nil {
 		return err
 	}
-	if err := k.scan(); err != nil {
-		return err
+	for _, o := range others {
+		if err := k.succeed(o); err != nil {
+			return err
+		}
 	}
-	if left != nil {
-		k.queue = append(k.queue, left)
-	}
-	return nil
+	return k.scan(k.objects, k.convert)
 }
 
 func (k *Kernel) install(spec *ebpf.CollectionSpec, tag uint64) (*objects, error) {
@@ -128,27 +126,22 @@ func (k *Kernel) told() map[string]Loss {
 	return nil
 }
 
-// begin switches the programs on. A host of the same version that died left sums behind: those of the idle maps are
-// returned as a window, unless the journal has them already.
-func (k *Kernel) begin() (*Window, error) {
-	var left *Window
+// begin switches the programs on, and those of other versions off. A host of the same version that died left sums behind:
+// those of the idle maps are given out as a window, unless the journal has them already.
+func (k *Kernel) begin() error {
 	var word kernelControl
 	var zero uint32
 	if err := k.control.Lookup(zero, &word); err != nil {
-		return nil, fmt.Errorf("read control word: %w", err)
+		return fmt.Errorf("read control word: %w", err)
 	}
-	journaled := uint64(0)
-	if k.options.Position.BootID == k.bootID {
-		journaled = k.options.Position.Generation
-	}
+	journaled := k.journaled()
 	moment := Now()
 	s := k.options.sizes()
 	word.FlowShare, word.ProcessShare = s.flows/share, s.processes/share
 	word.Deadline = uint64(moment.Boot + int64(patience+k.options.Interval))
 	if k.objects.adopted && word.Generation > journaled {
-		var err error
-		if left, err = k.resume(&word, journaled); err != nil {
-			return nil, err
+		if err := k.resume(&word, journaled); err != nil {
+			return err
 		}
 	} else {
 		word.Generation = max(word.Generation, journaled) + 1
@@ -156,61 +149,38 @@ func (k *Kernel) begin() (*Window, error) {
 	}
 	word.Tag = k.objects.tag
 	if err := k.control.Put(zero, &word); err != nil {
-		return nil, fmt.Errorf("switch programs on: %w", err)
+		return fmt.Errorf("switch programs on: %w", err)
 	}
 	k.generation, k.began = word.Generation, int64(word.Began)
 	k.due = time.Now().Add(k.options.Interval)
 	if k.objects.adopted {
 		k.due = time.Now()
 	} else if err := k.iterate(kernelProgExistingFiles); err != nil {
-		return nil, err
+		return err
 	}
-	return left, k.iterate(kernelProgExistingTasks)
+	return k.iterate(kernelProgExistingTasks)
 }
 
-// resume finds what the host before left in the idle maps; nil if that is nothing.
-func (k *Kernel) resume(word *kernelControl, journaled uint64) (*Window, error) {
-	idle := int(word.Generation-1) & 1
-	if word.Generation-1 <= journaled {
-		return nil, k.objects.clear(idle)
+// journaled is the last generation of this boot that the journal has.
+func (k *Kernel) journaled() uint64 {
+	if k.options.Position.BootID != k.bootID {
+		return 0
 	}
+	return k.options.Position.Generation
+}
+
+// resume finds what the host before left in the idle maps.
+func (k *Kernel) resume(word *kernelControl, journaled uint64) error {
 	if err := k.objects.barrier(); err != nil {
-		return nil, err
+		return err
 	}
-	w, err := k.window(idle, word.Generation-1, int64(word.BeganBefore), int64(word.Began))
-	if err != nil {
-		return nil, err
-	}
-	if len(w.Flows) == 0 {
-		return nil, k.objects.clear(idle)
-	}
-	k.held, k.idle = w.Generation, idle
-	return w, nil
+	return k.inherit(k.objects, word.Generation-1, journaled, int64(word.BeganBefore), int64(word.Began))
 }
 
 // iterate runs an iterator program over everything there is.
 func (k *Kernel) iterate(name string) error {
 	_, err := runIterator(k.objects.programs[name])
 	return err
-}
-
-// removeOthers removes what other versions left in the instance's directory: their programs are switched off already.
-func (k *Kernel) removeOthers() error {
-	entries, err := os.ReadDir(k.root)
-	if err != nil {
-		return fmt.Errorf("list pins: %w", err)
-	}
-	for _, entry := range entries {
-		path := filepath.Join(k.root, entry.Name())
-		if !entry.IsDir() || path == k.objects.dir {
-			continue
-		}
-		k.options.Log.Warn("removing the probes of another version", "pins", path)
-		if err := removePins(path); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Next implements [Source].
@@ -227,8 +197,10 @@ func (k *Kernel) Next(ctx context.Context) (Event, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		drain, wait, done := k.plan()
+		left, drain, wait, done := k.plan()
 		switch {
+		case left != nil:
+			k.queue = append(k.queue, left)
 		case done:
 			if err := k.remove(); err != nil {
 				return nil, err
@@ -246,20 +218,22 @@ func (k *Kernel) Next(ctx context.Context) (Event, error) {
 	}
 }
 
-// plan tells whether to drain now, else until when to wait for events, or that all is done.
-func (k *Kernel) plan() (drain bool, wait time.Time, done bool) {
+// plan tells which window to give out, or whether to drain now, else until when to wait for events, or that all is done.
+func (k *Kernel) plan() (left *Window, drain bool, wait time.Time, done bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.held != 0 {
-		return false, time.Time{}, false
+	switch {
+	case k.held != nil:
+		return nil, false, time.Time{}, false
+	case len(k.left) > 0:
+		k.held, k.left = &k.left[0], k.left[1:]
+		return k.held.window, false, time.Time{}, false
+	case k.finished:
+		return nil, false, time.Time{}, true
+	case k.closing || !time.Now().Before(k.due):
+		return nil, true, time.Time{}, false
 	}
-	if k.finished {
-		return false, time.Time{}, true
-	}
-	if k.closing || !time.Now().Before(k.due) {
-		return true, time.Time{}, false
-	}
-	return false, k.due, false
+	return nil, false, k.due, false
 }
 
 // readEvent waits for one hint from the ring and queues what it means.
@@ -283,16 +257,16 @@ func (k *Kernel) wake() { _ = k.events.Flush() }
 // Release implements [Source].
 func (k *Kernel) Release(generation uint64) error {
 	k.mu.Lock()
-	held, idle := k.held, k.idle
+	held := k.held
 	k.mu.Unlock()
-	if held != generation {
-		return fmt.Errorf("release window: generation %d is not out, %d is", generation, held)
+	if held == nil || held.window.Generation != generation {
+		return fmt.Errorf("release window: generation %d is not out", generation)
 	}
-	if err := k.objects.clear(idle); err != nil {
+	if err := held.release(); err != nil {
 		return err
 	}
 	k.mu.Lock()
-	k.held = 0
+	k.held = nil
 	k.mu.Unlock()
 	k.wake()
 	return nil

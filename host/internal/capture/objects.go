@@ -64,9 +64,12 @@ func prepare(o *Options) (*ebpf.CollectionSpec, uint64, error) {
 	return spec, tag, nil
 }
 
+// layout is LAYOUT of event.h: maps of another one cannot be read.
+const layout = 2
+
 // versionDir is where the pins of a version lie.
 func versionDir(root string, tag uint64) string {
-	return filepath.Join(root, fmt.Sprintf("%016x", tag))
+	return filepath.Join(root, fmt.Sprintf("layout%d-%016x", layout, tag))
 }
 
 // openControl gives the control word of the instance, which outlives versions.
@@ -98,13 +101,9 @@ func adopt(root string, spec *ebpf.CollectionSpec, tag uint64, control *ebpf.Map
 	if _, err := os.Lstat(o.dir); err != nil {
 		return nil, err
 	}
-	for _, name := range mapNames() {
-		m, err := ebpf.LoadPinnedMap(filepath.Join(o.dir, name), nil)
-		if err != nil {
-			o.close()
-			return nil, fmt.Errorf("open pinned map %s: %w", name, err)
-		}
-		o.maps[name] = m
+	if err := o.openMaps(); err != nil {
+		o.close()
+		return nil, err
 	}
 	entries, err := os.ReadDir(filepath.Join(o.dir, "links"))
 	if err != nil {
@@ -121,13 +120,27 @@ func adopt(root string, spec *ebpf.CollectionSpec, tag uint64, control *ebpf.Map
 	}
 	o.remember()
 	// Only the iterators are loaded again: everything else is at work already.
-	o.maps[kernelMapControlWord] = control
-	if err := o.loadPrograms(spec, unpinned()); err != nil {
+	if o.maps[kernelMapControlWord], err = control.Clone(); err == nil {
+		err = o.loadPrograms(spec, unpinned())
+	}
+	if err != nil {
 		o.close()
 		return nil, err
 	}
 	o.hooks = append(o.hooks, o.probeLibraries())
 	return o, nil
+}
+
+// openMaps opens the maps that are pinned in the version's directory.
+func (o *objects) openMaps() error {
+	for _, name := range mapNames() {
+		m, err := ebpf.LoadPinnedMap(filepath.Join(o.dir, name), nil)
+		if err != nil {
+			return fmt.Errorf("open pinned map %s: %w", name, err)
+		}
+		o.maps[name] = m
+	}
+	return nil
 }
 
 // unpinned are the programs that every host loads for itself: iterators, and the probes of C libraries.

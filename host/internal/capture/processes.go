@@ -50,13 +50,13 @@ func (k *Kernel) handle(sample []byte) error {
 
 // scan queues every process that the kernel side knows, oldest first, so that a parent comes before its children. An
 // iteration that is disturbed by deletions may give an entry twice; observing a process twice changes nothing.
-func (k *Kernel) scan() error {
+func (k *Kernel) scan(o *objects, c *converter) error {
 	var found []*Process
 	var key kernelProcessKey
 	var p kernelProcess
-	entries := k.objects.maps[kernelMapProcesses].Iterate()
+	entries := o.maps[kernelMapProcesses].Iterate()
 	for entries.Next(&key, &p) {
-		process, err := k.convert.process(key, &p)
+		process, err := c.process(key, &p)
 		if err != nil {
 			return err
 		}

@@ -8,15 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/cilium/ebpf"
 )
 
 // Reattach detaches and attaches the programs of every hook again and replaces their pins: the cure for probes that the
 // kernel shows as attached and does not run. A hook that has no way, because an earlier Reattach or a host that died took
-// it, gets one if there is one. Each hook is down for some milliseconds; the caller tells the gap. The error names the
-// hooks that are down now; the others are at work.
+// it, gets one if there is one; Hooks tells. Each hook is down for some milliseconds; the caller tells the gap. The error names the
+// hooks that had a way, or are essential, and are down now; the others are at work.
 //
 // It belongs to the goroutine that calls Next, between two calls; Hooks and Close are not called meanwhile.
 func (k *Kernel) Reattach() error {
@@ -30,7 +29,9 @@ func (k *Kernel) Reattach() error {
 	}
 	var errs []error
 	for i, h := range hooks() {
-		if err := k.objects.renew(spec, a, h, &k.objects.hooks[i]); err != nil {
+		state := &k.objects.hooks[i]
+		had := state.Way != ""
+		if err := k.objects.renew(spec, a, h, state); err != nil && (had || h.essential) {
 			errs = append(errs, fmt.Errorf("%s: %w", h.sees, err))
 		}
 	}
@@ -45,39 +46,32 @@ func (o *objects) renew(spec *ebpf.CollectionSpec, a attachments, h hook, state 
 	if state.Way == "" {
 		return o.tryAgain(spec, a, h, state)
 	}
-	var errs []error
 	for _, name := range state.Programs {
-		if err := o.relink(a, name, spec.Programs[name]); err != nil {
-			errs = append(errs, err)
+		err := o.relink(a, name, spec.Programs[name])
+		if err == nil {
+			continue
 		}
+		for _, name := range state.Programs { // half a way is none: the next attempt begins anew, with any
+			o.drop(name)
+		}
+		state.Failures = []Failure{{Way: state.Way, Err: err}}
+		state.Way, state.Programs = "", nil
+		return err
 	}
-	err := errors.Join(errs...)
-	if err == nil {
-		return nil
-	}
-	// What is left of it goes too: the next attempt begins anew, with any way.
-	for _, name := range state.Programs {
-		o.drop(name)
-	}
-	state.Way, state.Programs, state.Errors = "", nil, []string{err.Error()}
-	return err
+	return nil
 }
 
-// tryAgain looks for a way of a hook that has none. That there is none is no error unless the hook is essential or had
-// one: those who ask were told at the start.
+// tryAgain looks for a way of a hook that has none.
 func (o *objects) tryAgain(spec *ebpf.CollectionSpec, a attachments, h hook, state *Hook) error {
-	var errs []error
+	state.Failures = nil
 	for _, w := range h.ways {
 		err := o.try(spec, a, w, state)
 		if err == nil {
-			state.Errors = nil
 			return o.pinLinks(state.Programs)
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", w.name, err))
+		state.Failures = append(state.Failures, Failure{Way: w.name, Err: err})
 	}
-	err := errors.Join(errs...)
-	state.Errors = strings.Split(err.Error(), "\n")
-	return err
+	return state.why()
 }
 
 // relink replaces one link and its pin by new ones of the same program: its counters go on.

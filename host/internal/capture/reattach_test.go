@@ -3,12 +3,9 @@ package capture
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/cilium/ebpf"
 )
 
 // received is how many bytes the probes see of a datagram of that many bytes on a new socket.
@@ -30,7 +27,7 @@ func TestReattachMakesBlindProbesSeeAgain(t *testing.T) {
 	_, first := received(t, k, from, 10)
 	for _, program := range []string{kernelProgSockReceive, kernelProgInetReceive} {
 		if k.objects.links[program] != nil {
-			k.objects.links[program].Close() // ours is the only descriptor,
+			k.objects.links[program].Close()                               // ours is the only descriptor,
 			if err := os.Remove(k.objects.linkPath(program)); err != nil { // and this the only pin: it is detached
 				t.Fatal(err)
 			}
@@ -38,9 +35,7 @@ func TestReattachMakesBlindProbesSeeAgain(t *testing.T) {
 	}
 	time.Sleep(50 * time.Millisecond) // the kernel lets go of it a grace period later
 	_, blind := received(t, k, from, 100)
-	if err := k.Reattach(); err == nil {
-		t.Log("reattached from a closed link")
-	} else if err := k.Reattach(); err != nil { // the first one found a link without a program
+	if err := k.Reattach(); err != nil {
 		t.Fatal(err)
 	}
 	_, again := received(t, k, from, 1000)
@@ -142,13 +137,4 @@ func TestExpiryOfALivingHostEndsWithItsWindow(t *testing.T) {
 	if fmt.Sprint(w.Losses) != fmt.Sprint([]Loss{other}) {
 		t.Errorf("losses left: %v", w.Losses)
 	}
-}
-
-func TestPinnedLinksSurviveTheirDirectorysName(t *testing.T) {
-	k := open(t, testOptions(t, "pins"))
-	defer finish(t, k)
-	if want := filepath.Join(versionDir(k.root, k.objects.tag), "links"); filepath.Dir(k.objects.linkPath("x")) != want {
-		t.Errorf("links lie in %s, want %s", filepath.Dir(k.objects.linkPath("x")), want)
-	}
-	_ = ebpf.Tracing
 }

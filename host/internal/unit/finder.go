@@ -76,7 +76,8 @@ func New(o Options) *Finder {
 
 // Find tells which unit, container or app a process is in, nil if nothing says so. The path is that of its cgroup below
 // the v2 hierarchy's root, "" if it is not known. All texts in the answer are escaped ([sdk.Escape]) and bounded. The
-// answer is shared and read-only; a container that is renamed keeps its name here until the cache is full. Find may read files of the local disk, so it is not to be called with a busy lock held.
+// answer is shared and read-only; a container that is renamed keeps its old name here until the cache is full. Find may
+// read files of the local disk, so it is not to be called with a busy lock held.
 func (f *Finder) Find(cgroupPath string, facts Facts) *wire.Unit {
 	mount, path, source := f.options.CgroupRoot, cgroupPath, "cgroup"
 	if trimmed(path) == "" && f.options.V1 != nil {

@@ -30,7 +30,7 @@ func (s found) complete(m mark, source string) (mark, string) {
 	if m.runtime == runtimeRunc {
 		m.runtime = s.runtime
 	}
-	if true {
+	if s.name != "" {
 		m.name = s.name
 	}
 	return m, source + "+" + s.origin

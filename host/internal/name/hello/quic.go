@@ -54,10 +54,12 @@ func (c *Connection) Add(datagram []byte) (Hello, error) {
 		}
 		frames, oerr := c.open(p)
 		if oerr != nil {
-			err = oerr
+			if !errors.Is(err, ErrMore) {
+				err = oerr
+			}
 			continue
 		}
-		if h, err = c.read(frames, p.cut); !errors.Is(err, ErrMore) {
+		if h, err = c.read(frames, p.missing > 0); !errors.Is(err, ErrMore) {
 			return h, err
 		}
 	}
@@ -108,7 +110,7 @@ type packet struct {
 	bytes   []byte // as it came, from its first byte to its last
 	number  int    // where in bytes the packet number begins
 	end     int    // where in the datagram the next packet begins
-	cut     bool   // it goes on where what was handed over ends
+	missing uint64 // bytes at its end that were not handed over
 }
 
 // next reads the header of the first packet of a datagram (RFC 9000, section 17.2).
@@ -134,8 +136,9 @@ func next(datagram []byte) (packet, error) {
 	if c.err != nil || len(p.id) > maxID || len(source) > maxID {
 		return packet{}, none
 	}
-	p.cut = length > uint64(len(c.rest))
-	p.end = p.number + int(min(length, uint64(len(c.rest))))
+	have := min(length, uint64(len(c.rest)))
+	p.missing = length - have
+	p.end = p.number + int(have)
 	p.bytes = datagram[:p.end]
 	return p, nil
 }
