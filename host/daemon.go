@@ -23,6 +23,7 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/name"
 	"github.com/picosnitch/picosnitch/host/internal/record"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor"
+	"github.com/picosnitch/picosnitch/host/internal/unit"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -148,7 +149,9 @@ func (d *daemon) openIdentity(context.Context) error {
 		return err
 	}
 	d.onClose(d.cgroups.Close)
+	units := unit.New(unit.Options{CgroupRoot: root, HostMountNS: identity.MountNamespace("/proc"), V1: unit.V1("/proc", "/sys/fs/cgroup")})
 	d.table = identity.New(identity.Options{
+		Unit:   units.Find,
 		BootID: d.bootID, MaxFiles: d.maxFiles(), KernelKey: d.source.FileKey, CgroupPath: d.cgroups.Path, Now: capture.Now,
 	})
 	d.onClose(func() error {

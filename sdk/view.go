@@ -213,14 +213,14 @@ func unitOf(u *wire.Unit) string {
 	if runtime := u.GetRuntime(); runtime != "" && runtime != "systemd" {
 		return ""
 	}
-	return EscapeString(firstOf(u.GetName(), u.GetId()))
+	return firstOf(u.GetName(), u.GetId())
 }
 
 func containerOf(u *wire.Unit) string {
 	if runtime := u.GetRuntime(); runtime == "" || runtime == "systemd" {
 		return ""
 	}
-	return EscapeString(u.GetRuntime() + ":" + firstOf(u.GetId(), u.GetName()))
+	return u.GetRuntime() + ":" + firstOf(u.GetId(), u.GetName())
 }
 
 func firstOf(texts ...string) string {

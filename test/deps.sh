@@ -14,6 +14,8 @@ case ${1:-test} in
 test)
 	need sqlite3 sqlite3
 	need ip iproute2
+	need runc runc
+	need bwrap bubblewrap
 	;;
 generate)
 	need clang-14 clang-14

@@ -2137,12 +2137,13 @@ func (x *Cgroup) GetPath() *Text {
 }
 
 // Unit is the systemd unit, container or app of a process.
+// Its strings are escaped already.
 type Unit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Runtime       string                 `protobuf:"bytes,3,opt,name=runtime,proto3" json:"runtime,omitempty"` // systemd, docker, podman, kubernetes, flatpak, snap
-	Source        string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`
+	Runtime       string                 `protobuf:"bytes,3,opt,name=runtime,proto3" json:"runtime,omitempty"`    // systemd, docker, podman, containerd, crio, kubernetes, lxc, machine, nspawn, runc, flatpak, snap
+	Source        string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`      // cgroup or cgroup1, with +docker, +podman, … when that one's state confirms it; flatpak-info; path
 	Verified      bool                   `protobuf:"varint,5,opt,name=verified,proto3" json:"verified,omitempty"` // below a root-owned cgroup; otherwise it is a claim of the user
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -164,12 +164,14 @@ func Cost(sees string) string {
 		{"peers of IPv", "Their bytes are counted, in rows without a remote address, unless the socket is connected."},
 		{"peers of raw", "Their bytes are counted, in rows without a remote address."},
 		{"bytes that leave", "What programs move in this way is missing from the sums; what they read in the usual way is not."},
+		{"AF_XDP", "What they move is in no sum, and nobody is told that they are there."},
+		{"names that", "Addresses are named by what is seen on the wire alone."},
 		{"connects", "Connections that carry no byte make no row, and nobody learns of programs that only listen or fail to connect."},
 	} {
 		if !strings.HasPrefix(sees, c.begins) {
 			continue
 		}
-		if strings.Contains(sees, "name") {
+		if strings.Contains(sees, ", and ") { // it tells names besides
 			return c.means + " Fewer addresses have a name."
 		}
 		return c.means

@@ -14,7 +14,7 @@ const fewFiles = 1024
 // Memory is what the kernel side of the configuration takes.
 type Memory struct {
 	RingPages int    `json:"ring_pages"` // `Perf ring buffer (pages)`
-	Maps      uint64 `json:"maps"`       // bytes of kernel memory, estimated
+	Maps      uint64 `json:"maps"`       // bytes of kernel memory when all are full, estimated
 	Total     uint64 `json:"total"`      // bytes of the machine
 	Error     string `json:"error,omitempty"`
 }
@@ -33,7 +33,7 @@ func lookMemory(ringPages int) Memory {
 
 func judgeMemory(f Facts) []Finding {
 	m := f.Memory
-	says := fmt.Sprintf("the kernel's maps take about %s of %s, with a ring of %s", bytesText(m.Maps), bytesText(m.Total), number(m.RingPages, "page"))
+	says := fmt.Sprintf("the kernel's maps take up to %s of %s, with a ring of %s", bytesText(m.Maps), bytesText(m.Total), number(m.RingPages, "page"))
 	switch {
 	case m.Error != "":
 		return []Finding{warning("memory", "cannot be told: "+m.Error, "see free -m")}

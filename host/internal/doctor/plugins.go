@@ -24,6 +24,9 @@ type Plugin struct {
 	Denied   bool   `json:"denied,omitempty"` // only root can tell
 }
 
+// historyPlugin is the store that the verbs ask.
+const historyPlugin = "sqlite"
+
 func lookPlugins(o Options, choices []config.PluginChoice) []Plugin {
 	plugins := make([]Plugin, 0, len(choices))
 	for _, c := range choices {
@@ -74,6 +77,8 @@ func judgePlugin(p Plugin) Finding {
 		return ok(about, fmt.Sprintf("%s: %s", p.Name, p.Path))
 	case p.Denied:
 		return warning(about, fmt.Sprintf("%s cannot be looked at without root: %s", p.Name, p.Error), "sudo picosnitch doctor")
+	case !p.Found && !p.Explicit && p.Name == historyPlugin:
+		return warning(about, p.Name+" is not installed: no history is kept that query could ask", "install it beside the others: "+p.Path)
 	case !p.Found && !p.Explicit:
 		return ok(about, p.Name+" is not installed, and nothing else needs it")
 	case !p.Found:

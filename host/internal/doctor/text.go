@@ -60,6 +60,9 @@ func (r Report) Summary() string {
 	case AllWell:
 		return "all is well"
 	case WithWarnings:
+		if !r.Facts.Capture.Tried {
+			return fmt.Sprintf("nothing is known to keep picosnitch from working here; %s", number(warnings, "warning"))
+		}
 		return fmt.Sprintf("picosnitch works here; %s", number(warnings, "warning"))
 	case WithProblems:
 		return fmt.Sprintf("not all is well: %s, %s", number(problems, "problem"), number(warnings, "warning"))

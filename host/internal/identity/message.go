@@ -59,8 +59,8 @@ func (t *Table) message(n *node) *wire.Process {
 		Id: t.processID(p.Key), InnerPid: p.InnerPid,
 		Name: name(p.Name), CommandLine: text(p.Arguments, wire.MaxCommandLine),
 		Ruid: p.UID, Euid: p.EUID, Rgid: p.GID, Loginuid: p.LoginUID, Session: p.Session, Tty: p.Tty,
-		Cgroup:       &wire.Cgroup{Id: p.CgroupID, Path: t.cgroup(p.CgroupID)},
-		PidNamespace: p.PidNS, MountNamespace: p.MountNS, Attribution: p.Attribution,
+		Cgroup: &wire.Cgroup{Id: p.CgroupID, Path: t.cgroup(p.CgroupID)},
+		Unit:   n.unit, PidNamespace: p.PidNS, MountNamespace: p.MountNS, Attribution: p.Attribution,
 		Executable: &wire.Executable{
 			Path: text(p.Path, wire.MaxPath), Superblock: p.File.Superblock, Device: p.File.Device,
 			Inode: p.File.Inode, Ctime: p.File.Ctime, Size: p.File.Size,

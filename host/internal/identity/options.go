@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/picosnitch/picosnitch/host/internal/capture"
+	"github.com/picosnitch/picosnitch/host/internal/unit"
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
 // Options bounds a [Table]. Zero values mean the defaults named.
@@ -21,6 +23,9 @@ type Options struct {
 	KernelKey func(fd int) (capture.FileKey, error)
 	// CgroupPath gives the path of a cgroup, "" if it is not known.
 	CgroupPath func(id uint64) string
+	// Unit tells which unit, container or app a process in a cgroup belongs to. It may read files, and is asked as early
+	// as possible: what it looks at may be gone with the process.
+	Unit func(cgroup string, facts unit.Facts) *wire.Unit
 	// Now reads both clocks.
 	Now func() capture.Moment
 }

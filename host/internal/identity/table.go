@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/picosnitch/picosnitch/host/internal/capture"
+	"github.com/picosnitch/picosnitch/host/internal/unit"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -45,6 +46,7 @@ type node struct {
 	parent   *node
 	children int
 	exe      *executable
+	unit     *wire.Unit
 	exited   int64 // boot ns, 0 while it runs
 	message  *wire.Process
 	version  uint64 // of exe, that message was made from
@@ -54,16 +56,17 @@ type node struct {
 func New(o Options) *Table {
 	o.fill()
 	if o.HostMountNS == 0 {
-		o.HostMountNS = namespaceInode(o.ProcRoot + "/self/ns/mnt")
+		o.HostMountNS = MountNamespace(o.ProcRoot)
 	}
 	t := &Table{options: o, nodes: map[capture.Key]*node{}, files: map[fileID]*executable{}}
 	t.workers = startWorkers(t)
 	return t
 }
 
-// namespaceInode reads the number in a link like "mnt:[4026531841]"; 0 if there is none.
-func namespaceInode(path string) uint32 {
-	target, err := os.Readlink(path)
+// MountNamespace gives the inode of this process's mount namespace: /proc names it "mnt:[4026531841]". 0 if it cannot be
+// read.
+func MountNamespace(procRoot string) uint32 {
+	target, err := os.Readlink(procRoot + "/self/ns/mnt")
 	if err != nil {
 		return 0
 	}
@@ -85,6 +88,7 @@ func (t *Table) Close(ctx context.Context) error {
 
 // Observe takes the facts of a process instance. Facts that are known already change nothing.
 func (t *Table) Observe(p *capture.Process) {
+	u := t.unitOf(p)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if known := t.nodes[p.Key]; known != nil {
@@ -97,13 +101,16 @@ func (t *Table) Observe(p *capture.Process) {
 		t.counters.Refused++
 		return
 	}
-	n := &node{facts: p}
+	n := &node{facts: p, unit: u}
 	t.nodes[p.Key] = n
 	n.parent = t.parentOf(p)
 	if n.parent != nil {
 		n.parent.children++
 	}
 	t.inherit(n)
+	if p.Forked && n.parent != nil && n.parent.facts.CgroupID == p.CgroupID {
+		n.unit = n.parent.unit
+	}
 	if !p.Kernel && p.File.Inode != 0 {
 		n.exe = t.executable(n)
 		n.exe.users++
@@ -112,6 +119,20 @@ func (t *Table) Observe(p *capture.Process) {
 	if p.Exited != 0 {
 		t.end(n, p.Exited)
 	}
+}
+
+// unitOf asks before the table is locked. A fork is where its parent is: nobody is asked.
+func (t *Table) unitOf(p *capture.Process) *wire.Unit {
+	if t.options.Unit == nil || p.Kernel || p.Forked {
+		return nil
+	}
+	cgroup := ""
+	if t.options.CgroupPath != nil {
+		cgroup = t.options.CgroupPath(p.CgroupID)
+	}
+	return t.options.Unit(cgroup, unit.Facts{
+		Pid: p.Key.Tgid, Start: p.Key.Start, UID: p.UID, Exe: string(p.Path.Value), MountNS: p.MountNS,
+	})
 }
 
 // parentOf is the process that started p: the one that forked it, also when it has ended since and p was given another

@@ -35,9 +35,9 @@ func BenchmarkObserve(b *testing.B) {
 	}
 }
 
-// filled is a table of 10,000 addresses with two names each.
+// filled is a table of 20,000 addresses with a name each, known to a process and to the other processes of its user.
 func filled() *Table {
-	table := New(Options{Addresses: 1 << 20, Bytes: 1 << 30, Connections: 1 << 20, KeptBytes: 1 << 30})
+	table := New(Options{Addresses: 1 << 20, Bytes: 1 << 30, Connections: 1 << 17, KeptBytes: 1 << 30})
 	for i := range uint32(20000) {
 		address := netip.AddrFrom4([4]byte{20, 0, byte(i >> 8), byte(i)}).String()
 		learn(table, owner(i%100, 1000), dnsProcess, fmt.Sprintf("%d.some.example.org", i), address, 0, time.Hour)
@@ -48,35 +48,33 @@ func filled() *Table {
 
 func BenchmarkNames(b *testing.B) {
 	for _, c := range []struct {
-		name   string
-		socket func(i int) uint64
-		known  bool
+		name  string
+		first byte // of the addresses
+		known bool // the connections are in their third window
 	}{
-		{"a connection that is known", func(i int) uint64 { return uint64(i%10000 + 1) }, true},
-		{"a new connection", func(i int) uint64 { return uint64(i + 1) }, true},
-		{"no name", func(int) uint64 { return 1 }, false},
+		{"a connection that is known", 20, true},
+		{"a new connection", 20, false},
+		{"no name", 21, true},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			table := filled()
 			flows := make([]capture.Flow, 10000)
 			for i := range flows {
-				first := byte(20)
-				if !c.known {
-					first = 21
-				}
-				f := flow(owner(uint32(i%100), 1000), web, 0)
-				f.Remote = netip.AddrPortFrom(netip.AddrFrom4([4]byte{first, 0, byte(i >> 8), byte(i)}), 443)
-				flows[i] = *f
+				flows[i] = *flow(owner(uint32(i%100), 1000), web, uint64(i+1))
+				flows[i].Remote = netip.AddrPortFrom(netip.AddrFrom4([4]byte{c.first, 0, byte(i >> 8), byte(i)}), 443)
+				table.Names(&flows[i])
 			}
+			window(table, 10*second, 20*second)
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {
 				f := &flows[i%len(flows)]
-				f.Socket = c.socket(i)
-				if (table.Names(f) != nil) != c.known {
+				if i++; !c.known {
+					f.Socket += 10000
+				}
+				if (table.Names(f) != nil) != (c.first == 20) {
 					b.Fatal("another result than expected")
 				}
-				i++
 			}
 		})
 	}

@@ -74,28 +74,33 @@ func (t *Table) Names(f *capture.Flow) []*wire.Domain {
 	if !ok {
 		return nil
 	}
-	processes := t.lineage(f.Process)
+	by := t.lineage(f.Process)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.domains(t.findLocked(f, address, processes))
+	return t.domains(t.findLocked(f, address, &by))
 }
 
 // lineage is a process and those that it was forked from.
-func (t *Table) lineage(process capture.Key) []capture.Key {
-	out := append(make([]capture.Key, 0, 1+maxParents), process)
-	for t.options.Parent != nil && len(out) <= maxParents {
-		parent, ok := t.options.Parent(out[len(out)-1])
-		if !ok {
-			break
+type lineage struct {
+	keys [1 + maxParents]capture.Key
+	n    int
+}
+
+// lineage asks without the lock.
+func (t *Table) lineage(process capture.Key) (l lineage) {
+	for known := process != (capture.Key{}); known && l.n < len(l.keys); { // the kernel has the empty key
+		l.keys[l.n] = process
+		l.n++
+		if known = t.options.Parent != nil; known {
+			process, known = t.options.Parent(process)
 		}
-		out = append(out, parent)
 	}
-	return out
+	return l
 }
 
 // findLocked gives what a connection was called when it was made, as far as anything was known, else what its address is
 // called now. The result is valid until the next call.
-func (t *Table) findLocked(f *capture.Flow, address netip.Addr, processes []capture.Key) []found {
+func (t *Table) findLocked(f *capture.Flow, address netip.Addr, by *lineage) []found {
 	names := t.scratch[:0]
 	var old *item[connection, keep]
 	if f.Socket != 0 {
@@ -108,10 +113,7 @@ func (t *Table) findLocked(f *capture.Flow, address netip.Addr, processes []capt
 	}
 	had := len(names)
 	if old == nil || t.windowStart <= until { // evidence may come a window late
-		for _, p := range processes {
-			if p == (capture.Key{}) {
-				break // the kernel
-			}
+		for _, p := range by.keys[:by.n] {
 			names = t.collectLocked(names, place{address: address, process: p, netns: f.NetNS}, until)
 		}
 		names = t.collectLocked(names, place{address: address, netns: f.NetNS}, until)
