@@ -103,25 +103,40 @@ static __always_inline void received_from(struct sock *sk, struct flow_key *key,
 }
 
 /* Beside a PEER_INFERRED flow stand entries without bytes for the peers that it may mean. */
-static __noinline int note_candidates(struct sock *sk, struct control *ctl, const struct flow_key *inferred)
-{
-	struct socket_state *state = bpf_sk_storage_get(&sockets, sk, 0, 0);
-	struct count nothing = {};
-	struct flow_key key;
+struct note {
+	struct sock *sk;
+	struct control *ctl;
+	struct socket_state *state;
+	const struct flow_key *inferred;
+};
 
-	if (!state || !udp(sk))
+static long note_candidate(__u64 index, void *context)
+{
+	struct note *n = context;
+	struct count nothing = {};
+	struct flow_key key = *n->inferred;
+	struct peer *p;
+
+	if (index >= CANDIDATES)
+		return 1;
+	p = &n->state->peers[index];
+	if (p->state != SLOT_SET)
 		return 0;
-	for (int i = 0; i < CANDIDATES; i++) {
-		if (state->peers[i].state != SLOT_SET)
-			continue;
-		key = *inferred;
-		key.peer_kind = PEER_CANDIDATE;
-		__builtin_memcpy(key.peer, state->peers[i].address, 16);
-		key.peer_port = state->peers[i].port;
-		if (!flow_of(ctl, &key))
-			first_count(sk, ctl, &key, &nothing);
-	}
+	key.peer_kind = PEER_CANDIDATE;
+	__builtin_memcpy(key.peer, p->address, 16);
+	key.peer_port = p->port;
+	if (!flow_of(n->ctl, &key))
+		first_count(n->sk, n->ctl, &key, &nothing);
 	return 0;
+}
+
+static __always_inline void note_candidates(struct sock *sk, struct control *ctl, const struct flow_key *inferred)
+{
+	struct note n = { .sk = sk, .ctl = ctl, .inferred = inferred };
+
+	n.state = udp(sk) ? bpf_sk_storage_get(&sockets, sk, 0, 0) : NULL;
+	if (n.state)
+		bpf_loop(CANDIDATES, note_candidate, &n, 0);
 }
 
 /* A packet is copied to the reader of a raw or ICMP socket: it tells where it came from. */

@@ -9,6 +9,8 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
+
+	"github.com/picosnitch/picosnitch/host/internal/capture"
 )
 
 // Exit codes. Those of `status --check` begin with 3, as LSB has them.
@@ -46,7 +48,8 @@ type call struct {
 	out, errs io.Writer
 	getenv    func(string) string
 	uid       uint32
-	localtime string // link to the local time zone
+	localtime string                         // link to the local time zone
+	hooks     func() ([]capture.Hook, error) // tries them
 	flags     flags
 }
 

@@ -37,6 +37,10 @@ func fakeDaemon(args []string) int {
 		fmt.Fprintln(os.Stderr, "level=INFO msg=starting\npicosnitch: start-no-daemon: load programs: operation not permitted")
 		return 7
 	}
+	if instance == "cannot-capture" {
+		fmt.Fprintln(os.Stderr, "picosnitch: start-no-daemon: open capture: no way")
+		return exitNoCapture
+	}
 	if instance == "captures" {
 		if err := os.WriteFile(filepath.Join(run, readyFile), nil, 0o644); err != nil {
 			return 1

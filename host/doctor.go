@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/picosnitch/picosnitch/host/internal/capture"
 	"github.com/picosnitch/picosnitch/host/internal/doctor"
 )
 
@@ -91,7 +90,7 @@ func (c *call) doctorOptions(s settings) (doctor.Options, error) {
 		Version: version, ConfigDir: s.ConfigDir, StateDir: s.StateDir, Instance: s.Instance, Owner: s.Owner, UID: c.uid,
 		Missing: missingCapabilities(have), Program: program, PluginUID: s.UIDs.First,
 		FindPlugin: func(name string) (string, bool) { return findPlugin(s.PluginDirs, name) },
-		Hooks:      capture.Check,
+		Hooks:      c.hooks,
 	}, nil
 }
 

@@ -14,8 +14,8 @@ import (
 const foregroundLong = `Watch in the foreground: log to standard error, and end on SIGTERM, SIGINT (^C) or SIGHUP.
 
 What was counted until the end is written; nothing is lost by stopping. It needs root. A second daemon with the same run
-directory is refused. If it cannot capture on this machine it tells why and exits with 5. This is what a service manager calls. PICOSNITCH_UIDS names the user ids that plugins run as (default
-60900-60963).`
+directory is refused. If it cannot capture on this machine it tells why and exits with 5. This is what a service manager
+calls. PICOSNITCH_UIDS names the user ids that plugins run as (default 60900-60963).`
 
 // foregroundVerb is start-no-daemon.
 func (c *call) foregroundVerb() *cobra.Command {

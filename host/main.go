@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/picosnitch/picosnitch/host/internal/capture"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/launch"
 )
 
@@ -26,6 +27,7 @@ func run() int {
 	c := &call{
 		out: os.Stdout, errs: os.Stderr, getenv: os.Getenv,
 		uid: uint32(os.Geteuid()), localtime: "/etc/localtime",
+		hooks: capture.Check,
 	}
 	return c.run(ctx, os.Args[1:])
 }

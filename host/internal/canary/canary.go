@@ -44,10 +44,11 @@ type Verdict struct {
 	Since capture.Moment
 }
 
-// maxKnown bounds the cookies that are remembered, and judgedBy how many windows an exchange may take to show.
+// maxKnown bounds the cookies that are remembered, judgedBy how many windows an exchange may take to show.
 const (
-	maxKnown = 256
-	judgedBy = 2
+	maxKnown    = 256
+	judgedBy    = 2
+	maxFailures = 7 // delays grow to Every<<maxFailures
 )
 
 // Canary is the daemon's own small exchange.
@@ -67,6 +68,7 @@ type Canary struct {
 	due      int64  // boot ns
 	urgent   bool
 	good     capture.Moment
+	failures int
 	counters Counters
 }
 
@@ -109,26 +111,30 @@ func (c *Canary) Counters() Counters {
 }
 
 // Tick moves an exchange if one is due: to be called every few seconds. It takes less than a millisecond, and if the
-// machine is in trouble some seconds at most. An error says that the exchange itself could not be had, which tells nothing
-// about probes; a later Tick begins anew.
+// machine is in trouble some seconds at most. An error says that the exchange, or the execution, could not be had, which
+// tells nothing about probes: later Ticks begin anew, ever more rarely; nothing is executed any more.
 func (c *Canary) Tick() error {
 	now := c.options.Now().Boot
 	t, exec := c.begin(now)
 	if t == nil {
 		return nil
 	}
-	err := c.move(t, exec)
-	if err != nil {
+	if err := c.move(t); err != nil {
 		c.Close()
+		c.abandon(now)
+		return fmt.Errorf("canary: %w", err)
+	}
+	var err error
+	if exec {
+		err = c.execute(t)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.due = now + int64(c.options.Every)
+	c.failures, c.due = 0, now+int64(c.options.Every)
+	t.finished = c.options.Now()
 	if err != nil {
-		c.trial = nil
 		return fmt.Errorf("canary: %w", err)
 	}
-	t.finished = c.options.Now()
 	return nil
 }
 
@@ -145,31 +151,48 @@ func (c *Canary) begin(now int64) (t *trial, exec bool) {
 	return c.trial, exec
 }
 
-func (c *Canary) move(t *trial, exec bool) error {
+// abandon forgets the trial under way.
+func (c *Canary) abandon(now int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trial = nil
+	c.due = now + int64(c.options.Every)<<c.failures
+	c.failures = min(c.failures+1, maxFailures)
+}
+
+func (c *Canary) move(t *trial) error {
 	if err := c.open(); err != nil {
 		return err
 	}
 	c.mu.Lock()
-	t.wants, t.exec = c.sockets.wants(), exec && c.program >= 0
-	exec = t.exec
+	t.wants = c.sockets.wants()
 	c.mu.Unlock()
-	if err := c.sockets.exchange(); err != nil {
-		return err
-	}
-	if !exec {
-		return nil
-	}
-	c.execDue = c.options.Now().Boot + int64(c.options.ExecEvery)
-	if err := execute(c.program); err != nil {
-		return err
+	return c.sockets.exchange()
+}
+
+// execute runs the tiny program; if that cannot be done here it is not tried again.
+func (c *Canary) execute(t *trial) error {
+	err := c.openProgram()
+	if err == nil {
+		c.mu.Lock()
+		t.exec = true
+		c.mu.Unlock()
+		c.execDue = c.options.Now().Boot + int64(c.options.ExecEvery)
+		err = execute(c.program)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err != nil {
+		t.exec = false
+		delete(c.words, execs)
+		delete(c.words, exits)
+		return err
+	}
 	c.counters.Executions++
 	return nil
 }
 
-// open makes sockets and program, if there are none.
+// open makes the sockets, if there are none.
 func (c *Canary) open() error {
 	if c.sockets != nil {
 		return nil
@@ -186,7 +209,7 @@ func (c *Canary) open() error {
 	if err := c.options.Keep(s.cookies()); err != nil {
 		return fmt.Errorf("keep cookies: %w", err)
 	}
-	return c.openProgram()
+	return nil
 }
 
 // connect makes the first flows: the mutex keeps windows out until their cookies are known.
@@ -200,7 +223,7 @@ func (c *Canary) connect(s *sockets) error {
 }
 
 func (c *Canary) openProgram() error {
-	if c.words[execs] == "" {
+	if c.program >= 0 {
 		return nil
 	}
 	fd, err := makeProgram()
@@ -290,4 +313,8 @@ func (c *Canary) Cookies() []uint64 {
 }
 
 // Sees lists what the canary can judge here, in capture's words, sorted.
-func (c *Canary) Sees() []string { return slices.Compact(slices.Sorted(maps.Values(c.words))) }
+func (c *Canary) Sees() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Compact(slices.Sorted(maps.Values(c.words)))
+}

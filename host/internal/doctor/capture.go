@@ -112,16 +112,9 @@ func judgeHook(h Hook) Finding {
 		}
 		return f
 	}
-	errno := ""
-	for _, failure := range slices.Backward(h.Failures) { // the last way is the one that asks least
-		if failure.Errno != "" {
-			errno = failure.Errno
-			break
-		}
-	}
-	f := warning("hook", fmt.Sprintf("not seen: %s. %s", h.Sees, Cost(h.Sees)), remedy(errno))
+	f := warning("hook", strings.TrimSpace(fmt.Sprintf("not seen: %s. %s", h.Sees, Cost(h.Sees))), remedyOf(h.Failures))
 	if h.Essential {
-		f = blocking("hook", fmt.Sprintf("not seen: %s, without which nothing can be counted", h.Sees), remedy(errno))
+		f = blocking("hook", fmt.Sprintf("not seen: %s, without which nothing can be counted", h.Sees), remedyOf(h.Failures))
 	}
 	f.Detail = details(h.Failures)
 	return f
@@ -142,6 +135,21 @@ func details(failures []Failure) []string {
 	return lines
 }
 
+const refused = "the kernel's verifier refuses it: boot another kernel, and report this with the output of sudo picosnitch doctor --json"
+
+// remedyOf goes by the last way that the kernel was asked for: the ones before it ask for more.
+func remedyOf(failures []Failure) string {
+	for _, f := range slices.Backward(failures) {
+		switch {
+		case len(f.Verifier) > 0: // whatever the errno, which is EACCES or EINVAL
+			return refused
+		case f.Errno != "":
+			return remedy(f.Errno)
+		}
+	}
+	return remedy("")
+}
+
 // remedy is what can be done about the kernel's answer.
 func remedy(errno string) string {
 	switch errno {
@@ -150,7 +158,7 @@ func remedy(errno string) string {
 	case "ENOMEM", "EAGAIN":
 		return "free memory, or make `Perf ring buffer (pages)` smaller, and try again"
 	case "E2BIG", "EINVAL", "ENOSPC":
-		return "the kernel's verifier refuses it: boot another kernel, and report this with the output of sudo picosnitch doctor --json"
+		return refused
 	case "", "ENOTSUPP", "EOPNOTSUPP", "ENOENT", "ESRCH", "ENOSYS":
 		return "this kernel does not have it: boot a newer one, or one with CONFIG_DEBUG_INFO_BTF, CONFIG_CGROUP_BPF and CONFIG_FUNCTION_TRACER"
 	}

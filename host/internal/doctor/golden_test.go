@@ -39,7 +39,7 @@ func well() Facts {
 		Lockdown:   Lockdown{Mode: "none"},
 		Cgroup:     Cgroup{Path: "/sys/fs/cgroup"},
 		BPFFS:      BPFFS{Path: bpffsDir, Mounted: true, Mode: "0700"},
-		Pins:       []Pin{{Name: "default", Mode: "0700", Ours: true}},
+		Pins:       []Pin{{Name: "default", Mode: "0700", Ours: true, Kept: true}},
 		Privileges: Privileges{Missing: []string{}},
 		Capture: Capture{Tried: true, Hooks: []Hook{
 			{Sees: "bytes sent", Essential: true, Way: "tracepoint", Programs: []string{"sock_send"}, Failures: []Failure{}},

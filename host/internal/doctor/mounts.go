@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -80,6 +81,7 @@ type Pin struct {
 	UID  uint32 `json:"uid"`
 	Mode string `json:"mode"`
 	Ours bool   `json:"ours"` // a directory that only root can use
+	Kept bool   `json:"kept"` // it holds programs and counters; false without the right to look
 }
 
 // lookPins lists instances. Without the right to look there are none.
@@ -97,9 +99,16 @@ func lookPins(dir string) []Pin {
 		}
 		pins = append(pins, Pin{
 			Name: said(name), UID: st.Uid, Mode: fmt.Sprintf("%04o", st.Mode&0o7777), Ours: st.Uid == 0 && st.Mode == unix.S_IFDIR|0o700,
+			Kept: holdsVersion(filepath.Join(dir, e.Name())),
 		})
 	}
 	return pins
+}
+
+// holdsVersion tells whether a directory of pins holds a version's: what a start that failed leaves does not.
+func holdsVersion(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && slices.ContainsFunc(entries, os.DirEntry.IsDir)
 }
 
 func judgePins(f Facts) []Finding {
@@ -109,8 +118,8 @@ func judgePins(f Facts) []Finding {
 		case !p.Ours:
 			findings = append(findings, warning("pins", fmt.Sprintf("%s%s belongs to uid %d, mode %s: made to be taken for picosnitch's",
 				pinPrefix, p.Name, p.UID, p.Mode), "find out who made it, and remove it; it is never used"))
-		case p.Name == f.Instance && f.Daemon != nil && !f.Daemon.Running:
-			findings = append(findings, warning("pins", "the daemon of this instance ended without being stopped; the kernel counts on for ten minutes",
+		case p.Kept && p.Name == f.Instance && f.Daemon != nil && !f.Daemon.Running:
+			findings = append(findings, warning("pins", "the daemon of this instance ended without being stopped; the kernel counts on for ten minutes at most",
 				"sudo picosnitch start: it takes over what was counted"))
 		default:
 			findings = append(findings, ok("pins", "instance "+p.Name))

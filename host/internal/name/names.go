@@ -136,7 +136,7 @@ func (t *Table) findLocked(f *capture.Flow, address netip.Addr, by *lineage) []f
 
 // collectLocked adds the evidence of a place that is from before until and had not expired when the window began.
 func (t *Table) collectLocked(names []found, at place, until int64) []found {
-	it := t.places.get(at)
+	it := t.places.items[at] // being asked for does not count as use: a scan of many addresses would displace the rest
 	if it == nil {
 		return names
 	}
@@ -148,6 +148,7 @@ func (t *Table) collectLocked(names []found, at place, until int64) []found {
 		if e.source == wire.NameSource_NAME_SOURCE_GETADDRINFO {
 			// Programs look up once and connect for months; while they do, they still mean that name.
 			e.expires = max(e.expires, t.latest+int64(t.options.Lookup))
+			t.places.use(it)
 		}
 		n := found{name: e.name, source: e.source, alias: e.alias, time: e.last}
 		n.netns = at.process == capture.Key{} && at.socket == 0

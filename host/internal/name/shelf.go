@@ -3,9 +3,9 @@ package name
 import "github.com/picosnitch/picosnitch/host/internal/capture"
 
 // shelf is a map with room for a number of items and of bytes, of which a user gets no more than 1/8. When the user's part
-// or all of it is taken, a process that has more than the average of the user's pays with what it used longest ago, or a
-// user that has more than the average of the machine's; when nobody has, it is what was not used for longest. So a flood
-// displaces itself. It is not safe for use by several goroutines.
+// is taken, a process that has no less than the average of the user's pays with what it used longest ago; who has less
+// makes such a one pay. The same holds for users when all of it is taken. So a flood displaces itself. A shelf is not safe
+// for use by several goroutines.
 type shelf[K comparable, V any] struct {
 	room      room
 	items     map[K]*item[K, V]
@@ -60,10 +60,17 @@ func newShelf[K comparable, V any](items, bytes int) *shelf[K, V] {
 // get gives an item and marks it as used, or nil.
 func (s *shelf[K, V]) get(key K) *item[K, V] {
 	it := s.items[key]
-	if it != nil && s.all.last != it {
-		s.each(it, func(p *pile[K, V], chain int) { p.unlink(it, chain); p.link(it, chain) })
+	if it != nil {
+		s.use(it)
 	}
 	return it
+}
+
+// use marks an item as used.
+func (s *shelf[K, V]) use(it *item[K, V]) {
+	if s.all.last != it {
+		s.each(it, func(p *pile[K, V], chain int) { p.unlink(it, chain); p.link(it, chain) })
+	}
 }
 
 // put adds an item that is not there yet; resize is to follow.
@@ -105,13 +112,13 @@ func (s *shelf[K, V]) resize(it *item[K, V], bytes int) {
 // payer is the item that makes room in a pile that several parties share, when the owner of it needs some: his own, if he
 // has more than the average, else that of somebody who has. Few small parties in front hide a big one for this long only.
 func (s *shelf[K, V]) payer(owner party, whole *pile[K, V], chain int) *item[K, V] {
-	const look = 64
+	const look = 32
 	greedy := func(p party) (*pile[K, V], bool) {
 		part := s.processes[p]
 		if chain == inAll {
 			part = s.users[p.user]
 		}
-		return part, part != nil && part.used.items*whole.parties > whole.used.items
+		return part, part != nil && part.used.items*whole.parties >= whole.used.items
 	}
 	if part, yes := greedy(owner); yes {
 		return part.first
