@@ -57,15 +57,6 @@ func rank(source wire.NameSource) int {
 	return 0
 }
 
-// Best picks the single name out of what Names gave, or nil: the first, unless it is one that never is the single name
-// (a reverse look-up, the outer name of an encrypted client hello).
-func Best(names []*wire.Domain) *wire.Domain {
-	if len(names) == 0 || rank(names[0].GetSource()) == 0 {
-		return nil
-	}
-	return names[0]
-}
-
 // Names gives the names of a flow's remote address, each once with its best source: what the process itself was told, what
 // it said, then what its neighbours were told; of equal sources the newest first, and aliases last. The result is the
 // caller's. It has the form that record.Options.Domains takes; see Window for the time.
