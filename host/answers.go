@@ -13,7 +13,7 @@ import (
 
 // Status tells how the daemon is.
 func (d *daemon) Status() *wire.StatusResponse {
-	known, recorded := d.table.Counters(), d.recorder.Counters()
+	known, recorded, moved := d.table.Counters(), d.recorder.Counters(), d.canary.Counters()
 	s := &wire.StatusResponse{
 		Pid: uint32(os.Getpid()), Version: version, Started: d.started.UnixNano(), ConfigDir: d.settings.ConfigDir,
 		Counters: map[string]uint64{
@@ -22,11 +22,14 @@ func (d *daemon) Status() *wire.StatusResponse {
 			"windows": recorded.Windows, "flows": recorded.Flows, "rows": recorded.Rows,
 			"bytes sent": recorded.Sent, "bytes received": recorded.Received,
 			"ignored bytes sent": recorded.IgnoredSent, "ignored bytes received": recorded.IgnoredReceived,
+			"canary exchanges": moved.Exchanges, "canary exchanges lost": moved.Lost, "canary flows": moved.Flows,
 			"gaps": recorded.Gaps, "notices": recorded.Notices, "folded rows": recorded.FoldedRows,
 		},
 	}
 	s.Messages = append(s.Messages, d.problems...)
-	s.Degraded = len(d.problems) > 0
+	unseen, recent := d.gaps.messages()
+	s.Messages = append(s.Messages, unseen...)
+	s.Degraded = len(d.problems)+len(unseen) > 0
 	for _, p := range d.supervisor.Status() {
 		switch p.GetState() {
 		case supervisor.StateRunning, supervisor.StateStarting, supervisor.StateConfiguring, supervisor.StateDisabled:
@@ -35,6 +38,7 @@ func (d *daemon) Status() *wire.StatusResponse {
 			s.Messages = append(s.Messages, fmt.Sprintf("plugin %s is %s: %s", p.GetName(), p.GetState(), p.GetLastError()))
 		}
 	}
+	s.Messages = append(s.Messages, recent...)
 	return s
 }
 

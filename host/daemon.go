@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/picosnitch/picosnitch/host/internal/api"
+	"github.com/picosnitch/picosnitch/host/internal/canary"
 	"github.com/picosnitch/picosnitch/host/internal/capture"
 	"github.com/picosnitch/picosnitch/host/internal/config"
 	"github.com/picosnitch/picosnitch/host/internal/home"
@@ -51,6 +52,9 @@ type daemon struct {
 	names      *name.Table
 	recorder   *record.Recorder
 	pipeline   *pipeline
+	gaps       *ledger
+	canary     *canary.Canary
+	off        int64 // UTC since when the probes that were taken over had been off; 0 if they were not
 	supervisor *supervisor.Supervisor
 
 	closers []func() error
@@ -125,6 +129,7 @@ func (d *daemon) openCapture(context.Context) error {
 	if err != nil {
 		d.log.Error("begin counting anew", "error", err)
 	}
+	d.findOff()
 	d.source, err = capture.Open(capture.Options{
 		Instance: d.settings.Instance, Interval: d.interval(), RingPages: d.config.PerfPages,
 		Position: position, Secret: d.state.secret, Log: d.log,
@@ -206,6 +211,7 @@ func (d *daemon) openPipeline(context.Context) error {
 		source: d.source, table: d.table, names: d.names, recorder: d.recorder, journal: d.journal, log: d.log,
 		hold: min(d.interval()/2, 5*time.Second), everyExe: d.config.EveryExe, now: time.Now,
 	}
+	d.openWatch()
 	d.reportStart()
 	return nil
 }
@@ -218,6 +224,7 @@ func (d *daemon) reportStart() {
 		d.recorder.Error(fmt.Sprintf("picosnitch was not running from %s to %s",
 			alive.Local().Format(time.DateTime), d.started.Format(time.DateTime)))
 	}
+	d.reportOff()
 	if r, ok := d.journal.Recovered(); ok {
 		d.pipeline.add(gap(wire.GapReason_GAP_JOURNAL_CORRUPT, r.Path, alive, d.started))
 		d.recorder.Error(fmt.Sprintf("journal could not be read and was set aside as %s: %v", r.Path, r.Cause))
@@ -245,7 +252,9 @@ func (d *daemon) run(ctx context.Context) error {
 	if err := d.ready(); err != nil {
 		cancel(err)
 	}
+	d.pipeline.watch.start(ctx)
 	err = d.pipeline.run(ctx)
+	d.pipeline.watch.close()
 	d.log.Info("stopping")
 	err = errors.Join(err, d.pipeline.close(), d.stopPlugins())
 	shutting, done := context.WithTimeout(context.Background(), closeBudget)

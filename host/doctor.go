@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/picosnitch/picosnitch/host/internal/doctor"
+	"github.com/picosnitch/picosnitch/host/internal/home"
 )
 
 const doctorLong = `Tell whether picosnitch can capture on this machine, what it cannot see, and what is to be done about anything that is wrong:
@@ -60,6 +62,10 @@ func verdictCode(v doctor.Verdict) int {
 // doctor writes the report.
 func (c *call) doctor(ctx context.Context, asJSON bool) (doctor.Verdict, error) {
 	s, err := c.settings(ctx)
+	if errors.Is(err, fs.ErrPermission) { // a directory that this user cannot reach is a finding
+		s.Owner = home.Owner{UID: c.uid, GID: uint32(os.Getegid())}
+		s.ConfigDir, err = directory("--config-dir", c.flags.configDir, c.getenv("PICOSNITCH_DIR"))
+	}
 	if err != nil {
 		return "", err
 	}

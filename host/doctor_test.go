@@ -153,14 +153,21 @@ func asStranger(t *testing.T, args ...string) *exec.Cmd {
 func TestDoctorWithoutRootSaysWhatCannotBeTold(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	cmd := asStranger(t, "doctor", "--run-dir", "/nonexistent/run", "--state-dir", "/nonexistent/state")
+	closed := t.TempDir()
+	if err := os.Chmod(closed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := asStranger(t, "doctor", "--config-dir", filepath.Join(closed, "c"), "--run-dir", "/nonexistent/run", "--state-dir", "/nonexistent/state")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
 	if err != nil || errs.Len() > 0 {
 		t.Errorf("%v, says %q", err, errs.String())
 	}
-	for _, want := range []string{"warning  privileges: uid 51000 is not root", "nothing is known to keep picosnitch from working here"} {
+	for _, want := range []string{
+		"warning  privileges: uid 51000 is not root", "warning  config: cannot be read without root",
+		"nothing is known to keep picosnitch from working here",
+	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("does not say %q: %s", want, out.String())
 		}

@@ -35,6 +35,7 @@ type pipeline struct {
 	hold     time.Duration // how long a window waits for hashes
 	everyExe bool
 	now      func() time.Time
+	watch    *watch // nil: nobody looks whether the view is complete
 
 	execs   []*capture.Process // since the last window, with everyExe
 	pending map[capture.FileKey]*unhashed
@@ -106,7 +107,7 @@ func (p *pipeline) run(ctx context.Context) error {
 
 // observe hands an event to identity; a window is the caller's.
 func (p *pipeline) observe(event capture.Event) (*capture.Window, bool) {
-	switch e := event.(type) {
+	switch e := p.watch.see(event).(type) {
 	case *capture.Process:
 		p.table.Observe(e)
 		if p.everyExe && !e.Forked {
@@ -144,6 +145,7 @@ func (p *pipeline) finish(ctx context.Context, w *capture.Window, execs []*captu
 	}
 	records = append(records, p.recorder.Window(w, p.table.Lineage)...)
 	records = append(records, p.takeExtra()...)
+	p.watch.told(records)
 	if err := p.append(ctx, records, w); err != nil {
 		return err
 	}

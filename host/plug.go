@@ -112,12 +112,15 @@ func (d *daemon) report(e supervisor.Event) {
 		d.log.Warn("plugin said", "name", e.Plugin, "line", line)
 	}
 	for _, mark := range e.Sought.RolledBack {
+		d.recorder.Error(fmt.Sprintf("plugin %s holds records that the journal does not know: the journal, or the machine, "+
+			"was set back to an earlier state", e.Plugin))
 		d.pipeline.add(sinkGap(e.Plugin, &wire.Gap{
 			Reason: wire.GapReason_GAP_JOURNAL_ROLLED_BACK, Cause: "the sink holds records that the journal does not know",
 			Epoch: mark.Epoch[:], Last: mark.Sequence,
 		}))
 	}
 	for _, span := range e.Sought.Lost {
+		d.recorder.Error(fmt.Sprintf("plugin %s has gone back in time, lost %d entries", e.Plugin, span.Last-span.First+1))
 		d.pipeline.add(sinkGap(e.Plugin, &wire.Gap{
 			Reason: wire.GapReason_GAP_QUEUE_DROPPED, Cause: "the sink went back in time", Events: span.Last - span.First + 1,
 			Epoch: span.Epoch[:], First: span.First, Last: span.Last,

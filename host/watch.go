@@ -10,6 +10,7 @@ import (
 
 	"github.com/picosnitch/picosnitch/host/internal/canary"
 	"github.com/picosnitch/picosnitch/host/internal/capture"
+	"github.com/picosnitch/picosnitch/host/internal/doctor"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -43,9 +44,11 @@ type watch struct {
 	note   func(string) // into error.log
 	log    *slog.Logger
 
-	blind   *blindness // nil while everything comes back
-	adopted bool       // an expiry is not told by the first window: reportStart did
-	down    bool       // Reattach left hooks down
+	absent  map[string]bool  // hooks without a way since the start, by what they see
+	down    map[string]int64 // hooks that Reattach left down, with UTC since when
+	blind   *blindness       // nil while everything comes back
+	adopted bool             // the first window's expiry is told by reportStart
+	backoff backoff          // of Reattach
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -56,8 +59,22 @@ type blindness struct {
 	since int64 // utc
 	told  int64 // utc: gaps reach until here
 	cause string
-	next  int64 // boot ns of the next Reattach
-	wait  time.Duration
+}
+
+// backoff says when something may be tried again. A zero one says at once.
+type backoff struct {
+	next int64 // boot ns
+	wait time.Duration
+}
+
+// ready tells whether it is time, and if so sets the next one.
+func (b *backoff) ready(boot int64) bool {
+	if boot < b.next {
+		return false
+	}
+	b.wait = min(max(2*b.wait, reattachFirst), reattachLast)
+	b.next = boot + int64(b.wait)
+	return true
 }
 
 // start begins to watch until close.
@@ -73,8 +90,12 @@ func (w *watch) close() {
 		w.running.Wait()
 	}
 	w.canary.Close()
+	now := w.read().utc
 	if w.blind != nil {
-		w.tellBlind(w.read().utc)
+		w.tellBlind(now)
+	}
+	for sees, since := range w.down {
+		w.tellDown(sees, since, now)
 	}
 }
 
@@ -138,11 +159,15 @@ func (w *watch) window(e *capture.Window) {
 	w.adopted = false
 	verdict, ok := w.canary.Window(e)
 	switch {
-	case !ok:
-	case len(verdict.Blind) > 0:
+	case ok && len(verdict.Blind) > 0:
 		w.lost(verdict)
-	case w.blind != nil:
+	case ok && w.blind != nil:
 		w.found(verdict)
+	case ok && len(w.down) == 0:
+		w.backoff = backoff{}
+	}
+	if len(w.down) > 0 && w.backoff.ready(w.read().boot) {
+		w.reattach()
 	}
 }
 
@@ -165,46 +190,56 @@ func (w *watch) tellExpired(since, until int64) {
 
 // lost answers an exchange that did not come back: the gap is told, and the probes are attached again, from time to time.
 func (w *watch) lost(v canary.Verdict) {
-	now := w.read()
 	cause := "probes do not see: " + strings.Join(v.Blind, "; ")
 	if w.blind == nil {
-		w.blind = &blindness{since: v.Since.UTC, told: v.Since.UTC, wait: reattachFirst}
+		w.blind = &blindness{since: v.Since.UTC, told: v.Since.UTC}
 		w.fault(fmt.Sprintf("BPF probes have not seen %s since %s, attaching them again",
 			strings.Join(v.Blind, " and "), local(v.Since.UTC)))
 	}
 	b := w.blind
 	b.cause = cause
 	w.gaps.begin("canary", fmt.Sprintf("%s, since %s", cause, local(b.since)))
-	if now.boot < b.next {
+	if !w.backoff.ready(w.read().boot) {
 		return
 	}
-	b.next, b.wait = now.boot+int64(b.wait), min(2*b.wait, reattachLast)
 	w.log.Warn("attaching probes again", "blind", v.Blind)
 	w.reattach()
 	w.tellBlind(w.read().utc)
 	w.canary.Again()
 }
 
-// reattach attaches everything again and tells what could not be.
+// reattach attaches everything again and tells what could not be: that is tried again later, blind or not.
 func (w *watch) reattach() {
 	err := w.probes.Reattach()
-	if err == nil && !w.down {
-		return
-	}
-	w.down = false
+	now := w.read()
+	down := map[string]int64{}
 	for _, h := range w.probes.Hooks() {
-		if h.Way != "" {
+		since, was := w.down[h.Sees]
+		switch {
+		case h.Way != "":
 			w.gaps.end(hookKey(h))
-			continue
+			if was {
+				w.tellDown(h.Sees, since, now.utc)
+			}
+		case w.absent[h.Sees]: // told at the start
+		case !was:
+			since = now.utc
+			fallthrough
+		default:
+			down[h.Sees] = since
+			w.gaps.begin(hookKey(h), unseen(h))
 		}
-		w.down = w.down || h.Essential
-		w.gaps.begin(hookKey(h), "not seen: "+h.Sees)
 	}
+	w.down = down
 	if err != nil {
-		w.down = true
 		w.log.Error("attach probes again", "error", err)
 		w.fault(oneLine(err.Error()) + ", try 'picosnitch restart' if this continues")
 	}
+}
+
+// tellDown tells a hook that Reattach had taken, and gave back.
+func (w *watch) tellDown(sees string, since, until int64) {
+	w.gaps.tell(&wire.Gap{Start: since, End: until, Reason: wire.GapReason_GAP_HOOK_MISSING, Cause: "not seen: " + sees})
 }
 
 // tellBlind journals the part of the gap that was not told yet.
@@ -225,22 +260,29 @@ func (w *watch) found(v canary.Verdict) {
 
 func hookKey(h capture.Hook) string { return "hook " + h.Sees }
 
+// unseen is what status says of a hook without a way.
+func unseen(h capture.Hook) string {
+	return strings.TrimSpace(fmt.Sprintf("not seen: %s. %s", h.Sees, doctor.Cost(h.Sees)))
+}
+
 // missing tells, once a start, what the kernel does not show here.
 func (w *watch) missing(hooks []capture.Hook, now time.Time) {
+	w.absent = map[string]bool{}
 	for _, h := range hooks {
 		if h.Way != "" {
 			continue
 		}
-		why := make([]string, len(h.Failures))
-		for i, f := range h.Failures {
-			why[i] = oneLine(f.Error())
-		}
-		w.gaps.begin(hookKey(h), "not seen on this kernel: "+h.Sees)
+		w.absent[h.Sees] = true
+		w.gaps.begin(hookKey(h), unseen(h))
 		w.gaps.tell(&wire.Gap{
 			Start: now.UnixNano(), End: now.UnixNano(), Reason: wire.GapReason_GAP_HOOK_MISSING,
 			Cause: "not seen from here on: " + h.Sees,
 		})
-		w.note(fmt.Sprintf("Init BPF: not seen on this kernel: %s (%s), run 'picosnitch doctor' to learn more",
+		why := make([]string, len(h.Failures))
+		for i, f := range h.Failures {
+			why[i] = oneLine(f.Error())
+		}
+		w.note(fmt.Sprintf("Init BPF: not seen on this kernel: %s (%s), try 'picosnitch doctor' to learn more",
 			h.Sees, strings.Join(why, "; ")))
 	}
 }

@@ -51,7 +51,7 @@ func Open(o Options) (*Kernel, error) {
 	k := &Kernel{options: o}
 	if err := k.open(); err != nil {
 		k.release()
-		return nil, fmt.Errorf("open capture: %w", err)
+		return nil, errors.Join(fmt.Errorf("open capture: %w", err), removeUnused(k.root))
 	}
 	return k, nil
 }

@@ -73,3 +73,20 @@ func removePins(dir string) error {
 	}
 	return nil
 }
+
+// removeUnused removes an instance's directory in which nothing is pinned but the control word.
+func removeUnused(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list pins: %w", err)
+	}
+	for _, entry := range entries {
+		if entry.IsDir() {
+			return nil
+		}
+	}
+	return removePins(dir)
+}

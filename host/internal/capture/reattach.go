@@ -41,6 +41,25 @@ func (k *Kernel) Reattach() error {
 	return nil
 }
 
+// AttachMissing looks again for a way of every hook that has none: a host that was killed inside Reattach left one short.
+// Hooks tells what came of it. It may be called where Reattach may.
+func (k *Kernel) AttachMissing() error {
+	spec, _, err := prepare(&k.options)
+	if err != nil {
+		return fmt.Errorf("attach missing probes: %w", err)
+	}
+	a, err := machine()
+	if err != nil {
+		return fmt.Errorf("attach missing probes: %w", err)
+	}
+	for i, h := range hooks() {
+		if state := &k.objects.hooks[i]; state.Way == "" {
+			_ = k.objects.tryAgain(spec, a, h, state) // in state
+		}
+	}
+	return nil
+}
+
 // renew makes new links for one hook.
 func (o *objects) renew(spec *ebpf.CollectionSpec, a attachments, h hook, state *Hook) error {
 	if state.Way == "" {

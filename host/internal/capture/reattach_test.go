@@ -80,6 +80,31 @@ func TestReattachOfTakenOverProbesLosesAndDoublesNothing(t *testing.T) {
 	}
 }
 
+func TestHookThatAKilledHostLeftDownIsAttachedByTheNext(t *testing.T) {
+	o := testOptions(t, "short")
+	first := open(t, o)
+	first.objects.drop(kernelProgSendToV4)
+	first.Abandon()
+	k := open(t, o)
+	down := func() bool {
+		return slices.ContainsFunc(k.Hooks(), func(h Hook) bool { return h.Sees == "peers of IPv4 datagrams that are sent" && h.Way == "" })
+	}
+	if !down() {
+		t.Error("a dropped hook still has a way")
+	}
+	if err := k.AttachMissing(); err != nil {
+		t.Fatal(err)
+	}
+	if down() || !slices.Contains(k.Links(), kernelProgSendToV4) {
+		t.Error("it was not attached again")
+	}
+	from, to := newDatagram(t), newDatagram(t)
+	from.send(to.port, 9)
+	if flows := finish(t, k).flows(from.port); len(flows) != 1 || flows[0].Remote != loopback(to.port) {
+		t.Errorf("%+v", flows)
+	}
+}
+
 func TestProbesThatNobodyDrainsSaySinceWhenTheyAreOff(t *testing.T) {
 	o := testOptions(t, "off")
 	k := open(t, o)
