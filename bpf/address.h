@@ -103,7 +103,7 @@ static __always_inline void on_departure(struct __sk_buff *skb, struct bpf_sock 
 			return;
 		copy_v6(to->address, v6.destination);
 	}
-	to->generation = bpf_get_current_pid_tgid();
+	to->generation = bpf_get_current_task(); /* a cgroup program cannot ask for the thread's id before 6.10 */
 	to->state = SLOT_SET;
 }
 

@@ -225,6 +225,38 @@ static __always_inline struct owner *find_owner(void *owners, const struct flow_
 	return owner;
 }
 
+/* The owner's entry for a new flow; NULL if the call is counted in another way already. A function of its own for its stack. */
+static __noinline struct owner *claim_owner(struct sock *sk, struct control *ctl, const struct flow_key *key, const struct count *c)
+{
+	__u32 slot = ctl->generation & 1;
+	void *owners = bpf_map_lookup_elem(&owner_maps, &slot);
+	struct owner fresh = {};
+	struct owner *owner;
+	int over;
+
+	if (!owners)
+		return NULL;
+	describe_owner(&fresh, sk, c);
+	owner = find_owner(owners, key, &fresh, ctl->flow_share, &over);
+	if (!owner) {
+		lost(LOSS_OWNER_FULL, c->sent, c->received);
+		return NULL;
+	}
+	if (!over)
+		return owner;
+	fold(owner, c, sk->sk_protocol);
+	lost(LOSS_FLOW_SHARE, c->sent, c->received);
+	return NULL;
+}
+
+static __noinline int make_flow(struct sock *sk, void *flows, const struct flow_key *key, const struct count *c)
+{
+	struct flow flow = {};
+
+	describe_flow(&flow, sk, key, c);
+	return bpf_map_update_elem(flows, key, &flow, BPF_NOEXIST);
+}
+
 /*
  * The slow way: the first time in a generation that a process, a socket and a peer come together. A process or user that
  * has used up its share, and whatever finds the map full, is counted without its peer.
@@ -233,28 +265,16 @@ static __noinline int first_count(struct sock *sk, struct control *ctl, const st
 {
 	__u32 slot = ctl->generation & 1;
 	void *flows = bpf_map_lookup_elem(&flow_maps, &slot);
-	void *owners = bpf_map_lookup_elem(&owner_maps, &slot);
-	struct owner fresh = {};
-	struct flow flow = {};
 	struct owner *owner;
 	struct flow *f;
-	int over, err;
+	int err;
 
-	if (!flows || !owners || expired(ctl, bpf_ktime_get_boot_ns()))
+	if (!flows || expired(ctl, bpf_ktime_get_boot_ns()))
 		return 0;
-	describe_owner(&fresh, sk, c);
-	owner = find_owner(owners, key, &fresh, ctl->flow_share, &over);
-	if (!owner) {
-		lost(LOSS_OWNER_FULL, c->sent, c->received);
+	owner = claim_owner(sk, ctl, key, c);
+	if (!owner)
 		return 0;
-	}
-	if (over) {
-		fold(owner, c, sk->sk_protocol);
-		lost(LOSS_FLOW_SHARE, c->sent, c->received);
-		return 0;
-	}
-	describe_flow(&flow, sk, key, c);
-	err = bpf_map_update_elem(flows, key, &flow, BPF_NOEXIST);
+	err = make_flow(sk, flows, key, c);
 	f = bpf_map_lookup_elem(flows, key);
 	if (!f) {
 		fold(owner, c, sk->sk_protocol);

@@ -101,7 +101,13 @@ static __always_inline void hand_over(struct __sk_buff *skb, struct payload *abo
 	if (length > PAYLOAD_BYTES)
 		length = PAYLOAD_BYTES;
 	p->length = length;
-	if (length == 0 || bpf_skb_load_bytes(skb, at, p->data, length)) {
+	if (length == 0) {
+		bpf_ringbuf_discard(p, 0);
+		return;
+	}
+	barrier_var(length);
+	length = ((length - 1) & (PAYLOAD_BYTES - 1)) + 1; /* 6.1 does not learn from the test that it is not 0 */
+	if (bpf_skb_load_bytes(skb, at, p->data, length)) {
 		bpf_ringbuf_discard(p, 0);
 		return;
 	}

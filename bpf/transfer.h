@@ -54,7 +54,7 @@ static __always_inline void departed_to(struct sock *sk, struct flow_key *key)
 {
 	struct socket_state *state = bpf_sk_storage_get(&sockets, sk, 0, 0);
 
-	if (state && state->peers[DEPARTED].state == SLOT_SET && state->peers[DEPARTED].generation == bpf_get_current_pid_tgid()) {
+	if (state && state->peers[DEPARTED].state == SLOT_SET && state->peers[DEPARTED].generation == bpf_get_current_task()) {
 		state->peers[DEPARTED].state = SLOT_FREE;
 		__builtin_memcpy(key->peer, state->peers[DEPARTED].address, 16);
 	} else if (sk->__sk_common.skc_state == TCP_ESTABLISHED) {
@@ -102,19 +102,21 @@ static __always_inline void received_from(struct sock *sk, struct flow_key *key,
 	key->peer_kind = PEER_INFERRED;
 }
 
-/* Beside a PEER_INFERRED flow stand entries without bytes for the peers that it may mean. */
+/*
+ * Beside a PEER_INFERRED flow stand entries without bytes for the peers that it may mean. The key is changed in place:
+ * kernels before 6.13 allow 512 bytes of stack for a whole chain of calls.
+ */
 struct note {
 	struct sock *sk;
 	struct control *ctl;
 	struct socket_state *state;
-	const struct flow_key *inferred;
+	struct flow_key *key;
 };
 
 static long note_candidate(__u64 index, void *context)
 {
 	struct note *n = context;
 	struct count nothing = {};
-	struct flow_key key = *n->inferred;
 	struct peer *p;
 
 	if (index >= CANDIDATES)
@@ -122,21 +124,22 @@ static long note_candidate(__u64 index, void *context)
 	p = &n->state->peers[index];
 	if (p->state != SLOT_SET)
 		return 0;
-	key.peer_kind = PEER_CANDIDATE;
-	__builtin_memcpy(key.peer, p->address, 16);
-	key.peer_port = p->port;
-	if (!flow_of(n->ctl, &key))
-		first_count(n->sk, n->ctl, &key, &nothing);
+	__builtin_memcpy(n->key->peer, p->address, 16);
+	n->key->peer_port = p->port;
+	if (!flow_of(n->ctl, n->key))
+		first_count(n->sk, n->ctl, n->key, &nothing);
 	return 0;
 }
 
-static __always_inline void note_candidates(struct sock *sk, struct control *ctl, const struct flow_key *inferred)
+static __noinline int note_candidates(struct sock *sk, struct control *ctl, struct flow_key *key)
 {
-	struct note n = { .sk = sk, .ctl = ctl, .inferred = inferred };
+	struct note n = { .sk = sk, .ctl = ctl, .key = key };
 
 	n.state = udp(sk) ? bpf_sk_storage_get(&sockets, sk, 0, 0) : NULL;
+	key->peer_kind = PEER_CANDIDATE;
 	if (n.state)
 		bpf_loop(CANDIDATES, note_candidate, &n, 0);
+	return 0;
 }
 
 /* A packet is copied to the reader of a raw or ICMP socket: it tells where it came from. */
