@@ -76,16 +76,16 @@ static __always_inline int on_state(struct sock *sk, int old, int new)
 		c.softirq = 1;
 		c.uid = state->uid;
 	}
-	if (new == TCP_LISTEN) {
+	c.direction = DIRECTION_OUT;
+	if (new == TCP_LISTEN)
 		key.peer_kind = PEER_NONE;
+	else
+		socket_peer(sk, &key);
+	if (new == TCP_LISTEN) {
 		c.listens = 1;
 		c.direction = DIRECTION_IN;
 		c.result = RESULT_LISTENING;
-		return count_state(sk, ctl, &key, &c);
-	}
-	socket_peer(sk, &key);
-	c.direction = DIRECTION_OUT;
-	if (new == TCP_SYN_SENT) {
+	} else if (new == TCP_SYN_SENT) {
 		c.connects = 1;
 		c.result = RESULT_PENDING;
 	} else if (new == TCP_ESTABLISHED && old == TCP_SYN_SENT) {

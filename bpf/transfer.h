@@ -81,21 +81,16 @@ static __always_inline void received_from(struct sock *sk, struct flow_key *key,
 		return;
 	}
 	state = udp(sk) ? bpf_sk_storage_get(&sockets, sk, 0, 0) : NULL;
+	only = state ? only_candidate(state, sk, generation) : NULL;
 	if (sk->__sk_common.skc_state == TCP_ESTABLISHED) {
 		socket_peer(sk, key);
-		if (!state)
-			return;
 		/* Datagrams that came before the connect may still have been queued. */
-		only = only_candidate(state, sk, generation);
 		if (!only || (only->port == key->peer_port && same_address(only->address, key->peer)))
 			return;
-	} else {
-		only = state ? only_candidate(state, sk, generation) : NULL;
-		if (only) {
-			__builtin_memcpy(key->peer, only->address, 16);
-			key->peer_port = only->port;
-			return;
-		}
+	} else if (only) {
+		__builtin_memcpy(key->peer, only->address, 16);
+		key->peer_port = only->port;
+		return;
 	}
 	__builtin_memset(key->peer, 0, 16);
 	key->peer_port = 0;
