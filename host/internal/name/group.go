@@ -45,7 +45,7 @@ func (g group) add(e evidence) group {
 		if old.expires < e.last {
 			old.first, old.source, old.alias, old.expires = e.last, e.source, e.alias, e.expires
 		}
-		if rank(e.source) > rank(old.source) {
+		if Rank(e.source) > Rank(old.source) {
 			old.source = e.source
 		}
 		old.alias = old.alias && e.alias

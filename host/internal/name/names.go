@@ -42,8 +42,8 @@ type found struct {
 
 const foundBytes = 40
 
-// rank orders sources by decision W12; those of rank 0 are never the single name.
-func rank(source wire.NameSource) int {
+// Rank orders sources, the best being the highest (decision W12); those of rank 0 are never the single name.
+func Rank(source wire.NameSource) int {
 	switch source {
 	case wire.NameSource_NAME_SOURCE_GETADDRINFO:
 		return 4
@@ -154,7 +154,7 @@ func (t *Table) collectLocked(names []found, at place, until int64) []found {
 // tidy sorts names by the rule and leaves each once.
 func tidy(names []found) []found {
 	slices.SortFunc(names, func(a, b found) int {
-		return cmp.Or(cmp.Compare(rank(b.source), rank(a.source)), compareAlias(a, b),
+		return cmp.Or(cmp.Compare(Rank(b.source), Rank(a.source)), compareAlias(a, b),
 			cmp.Compare(b.time, a.time), cmp.Compare(a.name, b.name))
 	})
 	kept := names[:0]
