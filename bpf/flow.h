@@ -143,7 +143,7 @@ static __always_inline void describe_owner(struct owner *o, struct sock *sk, con
 	if (c->softirq)
 		return;
 	o->uid = task->real_cred->uid.val;
-	o->cgroup = bpf_get_current_cgroup_id();
+	o->cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
 	task_file(task, &o->superblock, &o->device, &o->inode);
 	BPF_CORE_READ_STR_INTO(&o->name, task, group_leader, comm);
 }
@@ -178,7 +178,7 @@ static __always_inline void describe_flow(struct flow *f, struct sock *sk, const
 	if (c->softirq)
 		return;
 	f->uid = task->real_cred->uid.val;
-	f->cgroup = bpf_get_current_cgroup_id();
+	f->cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
 	task_file(task, &f->superblock, &f->device, &f->inode);
 	BPF_CORE_READ_STR_INTO(&f->name, task, group_leader, comm);
 }

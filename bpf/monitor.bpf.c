@@ -97,6 +97,12 @@ int BPF_PROG(sock_state, struct sock *sk, int old, int new)
 	return on_state(sk, old, new);
 }
 
+SEC("sockops")
+int tcp_event(struct bpf_sock_ops *ctx)
+{
+	return ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB ? on_connect(ctx) : 1;
+}
+
 /* Addresses that calls on sockets without a peer name. */
 SEC("cgroup/sendmsg4")
 int send_to_v4(struct bpf_sock_addr *ctx)

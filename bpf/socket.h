@@ -22,6 +22,12 @@ struct peer {
 
 #define DEPARTED 0 /* of a raw or ICMP socket: where its last packet went. It has no candidates. */
 
+enum connecting {
+	CONNECT_NONE = 0,
+	CONNECT_BEGUN = 1,   /* and not counted yet: the local port is not known */
+	CONNECT_COUNTED = 2,
+};
+
 enum greeting {
 	GREETING_NONE = 0,
 	GREETING_EXPECTED = 1, /* connected, and nothing said yet */
@@ -36,7 +42,7 @@ struct socket_state {
 	__u8 following; /* copied has been set */
 	__u8 finished;  /* the FIN, which copied_seq counts too, has been taken out */
 	__u8 greeting;  /* enum greeting: whether what this side says first may name the peer */
-	__u8 pad;
+	__u8 connecting; /* enum connecting */
 	__u32 first_sent;     /* TCP: sequence number of the first byte in either direction */
 	__u32 first_received;
 	__u64 crowded; /* generation in which a peer found no slot */

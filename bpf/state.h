@@ -64,8 +64,11 @@ static __always_inline int on_state(struct sock *sk, int old, int new)
 		else
 			process_of(bpf_get_current_task_btf(), &key.process);
 		state = claim(sk, &key.process);
-		if (state && new == TCP_SYN_SENT)
+		if (state && new == TCP_SYN_SENT) {
 			state->greeting = GREETING_EXPECTED;
+			state->connecting = CONNECT_BEGUN;
+			return 0; /* on_connect comes next, unless there is no route or no port */
+		}
 	} else {
 		state = bpf_sk_storage_get(&sockets, sk, 0, 0);
 		if (!state)
@@ -75,6 +78,9 @@ static __always_inline int on_state(struct sock *sk, int old, int new)
 		key.process = state->owner;
 		c.softirq = 1;
 		c.uid = state->uid;
+		if (state->connecting == CONNECT_BEGUN)
+			c.connects = 1;
+		state->connecting = CONNECT_NONE;
 	}
 	c.direction = DIRECTION_OUT;
 	if (new == TCP_LISTEN)
@@ -100,4 +106,37 @@ static __always_inline int on_state(struct sock *sk, int old, int new)
 		c.result = connect_result(sk);
 	}
 	return count_state(sk, ctl, &key, &c);
+}
+
+/*
+ * The SYN is about to leave, in the context of connect(): the local port is known now. A connect is counted here and not
+ * where it begins, so that one that is cut by the end of a window is one row with its port.
+ */
+static __always_inline int on_connect(struct bpf_sock_ops *ctx)
+{
+	struct control *ctl = active();
+	struct bpf_sock *given = ctx->sk;
+	struct count c = { .connects = 1, .direction = DIRECTION_OUT, .result = RESULT_PENDING };
+	struct flow_key key = {};
+	struct socket_state *state;
+	struct tcp_sock *tcp;
+	struct sock *sk;
+
+	if (!ctl || !given)
+		return 1;
+	state = bpf_sk_storage_get(&sockets, given, 0, 0);
+	tcp = bpf_skc_to_tcp_sock(given);
+	if (!state || state->connecting != CONNECT_BEGUN || !tcp)
+		return 1;
+	sk = (struct sock *)tcp;
+	key.family = sk->__sk_common.skc_family;
+	key.peer_kind = PEER_EXACT;
+	key.socket = bpf_get_socket_cookie(ctx);
+	key.process = state->owner;
+	if (kernel_owned(sk))
+		c.flags = FLOW_KERNEL;
+	socket_peer(sk, &key);
+	state->connecting = CONNECT_COUNTED;
+	count_state(sk, ctl, &key, &c);
+	return 1;
 }

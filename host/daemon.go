@@ -30,7 +30,7 @@ import (
 
 // How long each part of a stop may take.
 const (
-	drainBudget = 10 * time.Second // sinks take what the journal holds
+	drainBudget = 20 * time.Second // sinks take what the journal holds
 	closeBudget = 2 * time.Second  // everything else
 )
 
@@ -256,7 +256,8 @@ func (d *daemon) run(ctx context.Context) error {
 	err = d.pipeline.run(ctx)
 	d.pipeline.watch.close()
 	d.log.Info("stopping")
-	err = errors.Join(err, d.pipeline.close(), d.stopPlugins())
+	err = errors.Join(err, d.pipeline.close())
+	d.stopPlugins()
 	shutting, done := context.WithTimeout(context.Background(), closeBudget)
 	defer done()
 	err = errors.Join(err, server.Close(shutting), wipe(filepath.Join(d.settings.RunDir, readyFile)))
@@ -266,13 +267,14 @@ func (d *daemon) run(ctx context.Context) error {
 	return err
 }
 
-func (d *daemon) stopPlugins() error {
+// stopPlugins hands sinks what the journal holds. What they do not take in time stays there for the next start: that is
+// told, and no failure.
+func (d *daemon) stopPlugins() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainBudget)
 	defer cancel()
 	if err := d.supervisor.Stop(ctx); err != nil {
-		return fmt.Errorf("stop plugins: %w", err)
+		d.log.Warn("plugins did not take everything in time; the journal keeps it", "error", err)
 	}
-	return nil
 }
 
 // readyFile appears in the run directory when everything is counted.

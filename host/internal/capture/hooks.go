@@ -56,6 +56,7 @@ func hooks() []hook {
 		{"peers of raw and ICMP sockets that receive", false, tracepoint(kernelProgPacketCopy)},
 		{"bytes that leave a TCP socket by splice, sendfile or mapping", false, tracepoint(kernelProgTcpSpace)},
 		{"AF_XDP sockets and mapped packet rings", false, cgroup(kernelProgSetOption)},
+		{"connects that have no answer yet", false, cgroup(kernelProgTcpEvent)},
 		{"connects, accepts and listens", false, tracepoint(kernelProgSockState)},
 		{"bytes received", true, []way{
 			{name: "tracepoint", programs: []string{kernelProgSockReceive}},
@@ -89,7 +90,7 @@ func (a attachments) available(p *ebpf.ProgramSpec) bool {
 }
 
 func (a attachments) attach(p *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
-	if strings.HasPrefix(spec.SectionName, "cgroup") {
+	if strings.HasPrefix(spec.SectionName, "cgroup") || spec.SectionName == "sockops" {
 		return link.AttachCgroup(link.CgroupOptions{Path: a.cgroup, Attach: spec.AttachType, Program: p})
 	}
 	return link.AttachTracing(link.TracingOptions{Program: p})

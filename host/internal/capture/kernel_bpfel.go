@@ -257,7 +257,7 @@ type kernelSocketState struct {
 	Following     uint8
 	Finished      uint8
 	Greeting      uint8
-	Pad           uint8
+	Connecting    uint8
 	FirstSent     uint32
 	FirstReceived uint32
 	Crowded       uint64
@@ -334,6 +334,7 @@ const (
 	kernelProgSockReceive      = "sock_receive"
 	kernelProgSockSend         = "sock_send"
 	kernelProgSockState        = "sock_state"
+	kernelProgTcpEvent         = "tcp_event"
 	kernelProgTcpSpace         = "tcp_space"
 	kernelProgTold             = "told"
 	kernelVarHostTgid          = "host_tgid"
@@ -419,6 +420,7 @@ type kernelProgramSpecs struct {
 	SockReceive   *ebpf.ProgramSpec `ebpf:"sock_receive"`
 	SockSend      *ebpf.ProgramSpec `ebpf:"sock_send"`
 	SockState     *ebpf.ProgramSpec `ebpf:"sock_state"`
+	TcpEvent      *ebpf.ProgramSpec `ebpf:"tcp_event"`
 	TcpSpace      *ebpf.ProgramSpec `ebpf:"tcp_space"`
 	Told          *ebpf.ProgramSpec `ebpf:"told"`
 }
@@ -577,6 +579,7 @@ type kernelPrograms struct {
 	SockReceive   *ebpf.Program `ebpf:"sock_receive"`
 	SockSend      *ebpf.Program `ebpf:"sock_send"`
 	SockState     *ebpf.Program `ebpf:"sock_state"`
+	TcpEvent      *ebpf.Program `ebpf:"tcp_event"`
 	TcpSpace      *ebpf.Program `ebpf:"tcp_space"`
 	Told          *ebpf.Program `ebpf:"told"`
 }
@@ -610,6 +613,7 @@ func (p *kernelPrograms) Close() error {
 		p.SockReceive,
 		p.SockSend,
 		p.SockState,
+		p.TcpEvent,
 		p.TcpSpace,
 		p.Told,
 	)

@@ -273,6 +273,51 @@ func TestConnectAndListenMakeFlowsWithoutBytes(t *testing.T) {
 	t.Error("no flow for the connect that was refused")
 }
 
+func TestConnectCutByTheEndOfAWindowIsOneRowWithItsPort(t *testing.T) {
+	k := open(t, testOptions(t, "cut"))
+	listener, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(listener)
+	if err := errors.Join(unix.Bind(listener, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(listener, 0)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(listener)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := map[uint16]bool{}
+	for range 4 { // the queue takes one: the others get no answer
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if err := unix.Connect(fd, name); !errors.Is(err, unix.EINPROGRESS) {
+			t.Fatal(err)
+		}
+		own, err := unix.Getsockname(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports[uint16(own.(*unix.SockaddrInet4).Port)] = true
+	}
+	s := finish(t, k)
+	pending := 0
+	for port := range ports {
+		flows := s.flows(port)
+		if len(flows) != 1 || flows[0].Connects != 1 {
+			t.Errorf("port %d: %+v", port, flows)
+		} else if flows[0].Result == wire.Result_RESULT_PENDING {
+			pending++
+		}
+	}
+	if pending == 0 {
+		t.Error("no connect was pending: the test proves nothing")
+	}
+}
+
 func TestExecFacts(t *testing.T) {
 	k := open(t, testOptions(t, "exec"))
 	dir := filepath.Join(t.TempDir(), strings.Repeat("d", 200), strings.Repeat("e", 200))

@@ -174,6 +174,7 @@ func Cost(sees string) string {
 		{"bytes that leave", "What programs move in this way is missing from the sums; what they read in the usual way is not."},
 		{"AF_XDP", "What they move is in no sum, and nobody is told that they are there."},
 		{"names that", "Addresses are named by what is seen on the wire alone."},
+		{"connects that", "A connect makes a row only once it is answered, refused or given up."},
 		{"connects", "Connections that carry no byte make no row, and nobody learns of programs that only listen or fail to connect."},
 	} {
 		if !strings.HasPrefix(sees, c.begins) {

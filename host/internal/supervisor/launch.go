@@ -82,7 +82,11 @@ func (w *worker) openHome(thread *process.Thread) (h *home, err error) {
 	if h.sandbox.Network && !slices.Equal(w.spec.Network, []string{"host"}) {
 		h.missing = append(h.missing, "network: only to the peers granted")
 	}
-	dir, err := process.OpenDirectory(w.spec.Directory, w.spec.Owner)
+	var former []uint32 // without idmapped mounts root's directory was given to the plugin's own user
+	if w.spec.Owner.UID == 0 {
+		former = []uint32{w.uid}
+	}
+	dir, err := process.OpenDirectory(w.spec.Directory, w.spec.Owner, former...)
 	if err != nil {
 		return h, err
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,8 +27,9 @@ func (m *Mount) Close() error { return m.tree.Close() }
 type Owner struct{ UID, GID uint32 }
 
 // OpenDirectory opens path, made with mode 0700 if missing, in the owner's name: nothing is reached or made that the owner
-// could not reach or make. Its last name is no link; it must be a directory of the owner's.
-func OpenDirectory(path string, owner Owner) (*os.File, error) {
+// could not reach or make. Its last name is no link; it must be a directory of the owner's, or of one of the users that an
+// earlier start gave it to, where the file system has no idmapped mounts.
+func OpenDirectory(path string, owner Owner, former ...uint32) (*os.File, error) {
 	var dir *os.File
 	err := as(owner, func() error {
 		parent, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -51,7 +53,7 @@ func OpenDirectory(path string, owner Owner) (*os.File, error) {
 		return nil, err
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(int(dir.Fd()), &st); err != nil || st.Uid != owner.UID {
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil || st.Uid != owner.UID && !slices.Contains(former, st.Uid) {
 		return nil, errors.Join(fmt.Errorf("%s belongs to uid %d, not %d", path, st.Uid, owner.UID), err, dir.Close())
 	}
 	return dir, nil
