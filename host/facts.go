@@ -59,8 +59,12 @@ func withHash(m *wire.Process, late identity.Resolved) *wire.Process {
 	}
 }
 
-// gap is a record of a time in which the view was incomplete.
+// gap is a record of a time in which the view was incomplete. A start that is not known, or that a clock which was set back
+// has in the future, is its end.
 func gap(reason wire.GapReason, cause string, start, end time.Time) *wire.Record {
+	if start.IsZero() || start.After(end) {
+		start = end
+	}
 	return &wire.Record{Kind: &wire.Record_Gap{Gap: &wire.Gap{
 		Start: start.UnixNano(), End: end.UnixNano(), Reason: reason, Cause: cause,
 	}}}

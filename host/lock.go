@@ -46,9 +46,23 @@ func (e *runningError) Error() string {
 	return fmt.Sprintf("picosnitch is already running %s (it holds %s)", who, e.path)
 }
 
+// lockGrace is how long a lock whose holder cannot be seen may still be held by a child that a killed daemon was just
+// starting: it has the descriptor between fork and exec.
+const lockGrace = 2 * time.Second
+
 // acquire makes this process the daemon of a run directory, which is made if missing, and writes the pid files. If there
 // is one already the error is a *[runningError]. The caller releases the lock.
 func acquire(runDir string) (*lock, error) {
+	for deadline := time.Now().Add(lockGrace); ; time.Sleep(10 * time.Millisecond) {
+		l, err := tryAcquire(runDir)
+		var running *runningError
+		if !errors.As(err, &running) || running.pid != 0 || time.Now().After(deadline) {
+			return l, err
+		}
+	}
+}
+
+func tryAcquire(runDir string) (*lock, error) {
 	if err := api.MakeRunDir(runDir); err != nil {
 		return nil, err
 	}

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nobody listens there: it is the port of the namespace's own, and we do not.
+// closedPort is where nobody listens: the namespace is ours alone.
 const closedPort = 1
 
 // exchange moves one round of messages, each one way.
@@ -86,8 +86,8 @@ type want struct {
 	cookie   uint64
 	peer     netip.AddrPort // invalid: whatever the peer
 	sums     sums
-	missing  sense // sent or connected less
-	received sense // received less
+	missing  sense // where less was sent or connected
+	received sense // where less was received
 }
 
 // wants tells what one exchange must show. Peers are asked for only where the bytes were seen: see blind.

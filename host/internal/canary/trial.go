@@ -42,20 +42,32 @@ func (t *trial) add(f *capture.Flow) {
 	}
 }
 
-// blind names what is missing. A peer is missing only where the bytes are there: without them nobody could tell.
+// blind names what is missing. A peer is missing only where the socket's bytes are all there: without them nobody could
+// tell.
 func (t *trial) blind(words map[sense]string) []string {
 	missing := map[sense]bool{}
+	whole := map[uint64]sums{} // what a socket must show in all, as far as it does
 	for _, w := range t.wants {
-		all, got := t.got[place{cookie: w.cookie}], t.got[place{w.cookie, w.peer}]
+		if w.peer.IsValid() {
+			continue
+		}
+		got := t.got[place{cookie: w.cookie}]
+		missing[w.missing] = missing[w.missing] || got.sent < w.sums.sent || got.connects < w.sums.connects
+		missing[w.received] = missing[w.received] || got.received < w.sums.received
+		if got.sent >= w.sums.sent {
+			whole[w.cookie] = sums{sent: w.sums.sent}
+		}
+		if got.received >= w.sums.received {
+			whole[w.cookie] = sums{sent: whole[w.cookie].sent, received: w.sums.received}
+		}
+	}
+	for _, w := range t.wants {
 		if !w.peer.IsValid() {
-			got, all = all, w.sums
+			continue
 		}
-		if got.sent < w.sums.sent && all.sent >= w.sums.sent || got.connects < w.sums.connects {
-			missing[w.missing] = true
-		}
-		if got.received < w.sums.received && all.received >= w.sums.received {
-			missing[w.received] = true
-		}
+		got, all := t.got[place{w.cookie, w.peer}], whole[w.cookie]
+		missing[w.missing] = missing[w.missing] || got.sent < w.sums.sent && all.sent > 0
+		missing[w.received] = missing[w.received] || got.received < w.sums.received && all.received > 0
 	}
 	missing[execs] = t.exec && !t.executed
 	missing[exits] = t.exec && t.executed && !t.ended
