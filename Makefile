@@ -8,7 +8,7 @@ PLUGINS := $(notdir $(wildcard plugins/*))
 
 export CGO_ENABLED := 0
 
-.PHONY: build help run test lab-repeat bench generate lint check install deps clean
+.PHONY: build help run test lab-repeat test-kernels bench generate lint check install deps clean
 .DEFAULT_GOAL := build
 
 build: ## build bin/picosnitch and bin/plugins/*
@@ -29,6 +29,9 @@ test: deps build ## run all tests; installs what they need, says so, and needs r
 
 lab-repeat: deps build ## run the lab three times in a row
 	$(GO) test -count=3 -timeout 30m ./test/lab
+
+test-kernels: build ## run the lab on Debian's 6.1 and 6.12 kernels in QEMU (about 10 minutes; needs root)
+	test/kernels/run.sh all
 
 bench: build ## measure; docs/performance.md explains the figures
 	test/bench.sh

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -46,6 +47,7 @@ type daemon struct {
 	problems   []string // of the configuration, for people
 	state      *state
 	journal    *journal.Journal
+	position   capture.Position // where the run before ended
 	source     *capture.Kernel
 	cgroups    *identity.Cgroups
 	table      *identity.Table
@@ -130,6 +132,7 @@ func (d *daemon) openCapture(context.Context) error {
 		d.log.Error("begin counting anew", "error", err)
 	}
 	d.findOff()
+	d.position = position
 	d.source, err = capture.Open(capture.Options{
 		Instance: d.settings.Instance, Interval: d.interval(), RingPages: d.config.PerfPages,
 		Position: position, Secret: d.state.secret, Log: d.log,
@@ -208,7 +211,7 @@ func (d *daemon) openRecord(context.Context) error {
 
 func (d *daemon) openPipeline(context.Context) error {
 	d.pipeline = &pipeline{
-		source: d.source, table: d.table, names: d.names, recorder: d.recorder, journal: d.journal, log: d.log,
+		source: d.source, last: d.position, table: d.table, names: d.names, recorder: d.recorder, journal: d.journal, log: d.log,
 		hold: min(d.interval()/2, 5*time.Second), everyExe: d.config.EveryExe, now: time.Now,
 	}
 	d.openWatch()
@@ -284,6 +287,7 @@ func (d *daemon) ready() error {
 	if err := os.WriteFile(filepath.Join(d.settings.RunDir, readyFile), nil, 0o644); err != nil {
 		return fmt.Errorf("say ready: %w", err)
 	}
+	debug.FreeOSMemory() // the kernel's type information was large, and is done with
 	d.log.Info("ready", "after", time.Since(d.started).Round(time.Millisecond), "instance", d.settings.Instance,
 		"took over", d.source.Adopted())
 	return nil
