@@ -67,6 +67,17 @@ func TestCompareFindsEveryDifference(t *testing.T) {
 		"folded elsewhere": {change(func(e *Expectation) { e.Folded = true }), []Row{
 			two[0], exampleRow("2", func(r *Row) { r.Key = Key{Netns: 1} }),
 		}, []string{"Sent", "50"}},
+		"calls not compared":  {change(func(e *Expectation) { e.AnyCalls, e.Sums.Sends = true, 9 }), two, nil},
+		"bytes still are":     {change(func(e *Expectation) { e.AnyCalls, e.Sums.Sent = true, 9 }), two, []string{"Sent", "9"}},
+		"bytes not compared":  {change(func(e *Expectation) { e.AnyBytes, e.Sums = true, Sums{Sent: 1} }), two, nil},
+		"states not compared": {change(func(e *Expectation) { e.AnyStates, e.Sums.Connects = true, 7 }), two, nil},
+		"connects are":        {change(func(e *Expectation) { e.Sums.Connects = 7 }), two, []string{"Connects", "7"}},
+		"any address": {change(func(e *Expectation) { e.AnyAddress = true }), []Row{
+			exampleRow("1", func(r *Row) { r.Key.Laddr, r.Key.Raddr = "", "" }), exampleRow("2", same),
+		}, nil},
+		"copy in a tunnel": {[]Expectation{want}, append(two[:2:2], exampleRow("3", func(r *Row) { r.Layer = "tunnel" })), nil},
+		"frames are rows of their own": {[]Expectation{want}, append(two[:2:2], exampleRow("3", func(r *Row) { r.Key.Packet = true })),
+			[]string{"none", "Sent:50"}},
 		"folded too few": {change(func(e *Expectation) { e.AnyPeer = true }), two[:1], []string{"Sent", "50"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -117,10 +128,10 @@ func TestRowsAreReadFromADatabase(t *testing.T) {
 	_, err = db.Exec(`PRAGMA journal_mode = wal; CREATE TABLE connections (host_id, epoch, seq INTEGER,
 		exe, sha256, name, cmdline, pexe, psha256, pname, pcmdline, gexe, gsha256, gname, gcmdline,
 		pid, uid, netns, protocol, laddr, lport, raddr, rport,
-		send, recv, sends, receives, connects, accepts, failures, listens, direction, result);
+		send, recv, sends, receives, connects, accepts, failures, listens, direction, result, peer, counting, layer);
 	INSERT INTO connections VALUES ('01', '02', 3, '/lab/a', 'h', 'a', 'a', '/p', 'ph', 'p', 'p', '', '', '', '',
-		7, 0, 99, 6, '10.0.0.1', 1, '10.0.0.2', 2, 10, 20, 1, 2, 1, 0, 0, 0, 'out', 'refused'),
-		('01', '02', 4, '/other', '', '', '', '', '', '', '', '', '', '', '', 8, 0, 98, 17, '', 0, '', -1, 1, 1, 1, 1, 0, 0, 0, 0, 'in', 'open')`)
+		7, 0, 99, 6, '10.0.0.1', 1, '10.0.0.2', 2, 10, 20, 1, 2, 1, 0, 0, 0, 'out', 'refused', 'exact', 'tracepoint', 'socket'),
+		('01', '02', 4, '/other', '', '', '', '', '', '', '', '', '', '', '', 8, 0, 98, 17, '', 0, '', -1, 1, 1, 1, 1, 0, 0, 0, 0, 'in', 'open', 'exact', 'tracepoint', 'socket')`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +141,7 @@ func TestRowsAreReadFromADatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Row{{
-		ID: "01/02/3", Sums: Sums{10, 20, 1, 2, 1, 0, 0, 0}, Direction: "out", Result: "refused",
+		ID: "01/02/3", Sums: Sums{10, 20, 1, 2, 1, 0, 0, 0}, Direction: "out", Result: "refused", Peer: "exact", Counting: "tracepoint", Layer: "socket",
 		Key: Key{
 			Process: Identity{"/lab/a", "h", "a", "a"}, Parent: Identity{"/p", "ph", "p", "p"}, Pid: 7, Netns: 99,
 			Protocol: "tcp", Laddr: "10.0.0.1", Lport: 1, Raddr: "10.0.0.2", Rport: 2,

@@ -11,6 +11,7 @@ import (
 // flowKey is what the lab's rows are compared by.
 type flowKey struct {
 	protocol      int
+	packet        bool
 	local, remote netip.AddrPort
 }
 
@@ -26,21 +27,28 @@ func newLedger() *ledger { return &ledger{flows: map[flowKey]*script.Flow{}} }
 func (l *ledger) book(s *socket, remote netip.AddrPort, change func(*script.Flow)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	k := flowKey{s.protocol, s.local, remote}
+	k := flowKey{s.protocol, s.packet(), s.named(s.local), s.named(remote)}
 	f, ok := l.flows[k]
 	if !ok {
-		f = &script.Flow{Protocol: s.protocol, Local: text(s.local), Remote: text(remote)}
+		f = &script.Flow{Protocol: k.protocol, Packet: k.packet, Local: text(k.local), Remote: text(k.remote)}
 		l.flows[k] = f
 	}
 	change(f)
 }
 
-func (l *ledger) sent(s *socket, remote netip.AddrPort, n int) {
-	l.book(s, remote, func(f *script.Flow) { count(n, &f.Sent, &f.Sends, &f.Empty) })
+// sent books one call. Loose ones are counted by the kernel in a way of its own.
+func (l *ledger) sent(s *socket, remote netip.AddrPort, n int, loose bool) {
+	l.book(s, remote, func(f *script.Flow) {
+		f.Loose = f.Loose || loose
+		count(n, &f.Sent, &f.Sends, &f.Empty)
+	})
 }
 
-func (l *ledger) received(s *socket, remote netip.AddrPort, n int) {
-	l.book(s, remote, func(f *script.Flow) { count(n, &f.Received, &f.Receives, &f.Empty) })
+func (l *ledger) received(s *socket, remote netip.AddrPort, n int, loose bool) {
+	l.book(s, remote, func(f *script.Flow) {
+		f.Loose = f.Loose || loose
+		count(n, &f.Received, &f.Receives, &f.Empty)
+	})
 }
 
 func count(n int, bytes, calls, empty *uint64) {
@@ -56,7 +64,7 @@ func (l *ledger) reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, f := range l.flows {
-		*f = script.Flow{Protocol: f.Protocol, Local: f.Local, Remote: f.Remote, Before: true}
+		*f = script.Flow{Protocol: f.Protocol, Packet: f.Packet, Local: f.Local, Remote: f.Remote, Before: true}
 	}
 }
 
@@ -72,6 +80,14 @@ func (l *ledger) list() []script.Flow {
 		return out[i].Local+" "+out[i].Remote < out[j].Local+" "+out[j].Remote
 	})
 	return out
+}
+
+// named is an address without what is no port.
+func (s *socket) named(a netip.AddrPort) netip.AddrPort {
+	if a.IsValid() && s.portless() {
+		return netip.AddrPortFrom(a.Addr(), 0)
+	}
+	return a
 }
 
 func text(a netip.AddrPort) string {

@@ -107,11 +107,37 @@ func (p *puppet) dispatch(c script.Command, r *script.Reply) error {
 	case script.Socket:
 		return p.open(c, r)
 	}
+	if done, err := p.withoutSocket(c, r); done {
+		return err
+	}
 	s, ok := p.sockets[c.Name]
 	if !ok {
 		return fmt.Errorf("%s: no socket %q", c.Do, c.Name)
 	}
 	err := p.onSocket(c, s, r)
-	r.Local, r.Remote = text(s.local), text(s.remote)
+	r.Local, r.Remote, r.FD = text(s.local), text(s.remote), s.fd
 	return err
+}
+
+// withoutSocket performs the rarer commands that name none.
+func (p *puppet) withoutSocket(c script.Command, r *script.Reply) (done bool, err error) {
+	switch c.Do {
+	case script.Mailbox:
+		return true, p.openMailbox(c)
+	case script.Take:
+		return true, p.take(c)
+	case script.Grab:
+		return true, p.grab(c)
+	case script.Chatter:
+		return true, p.chatter(c)
+	case script.Tunnel:
+		return true, p.tunnel(c)
+	case script.Inject:
+		return true, p.inject(c, r)
+	case script.BindXDP:
+		return true, p.bindXDP(c)
+	case script.Storm:
+		return true, p.storm(c, r)
+	}
+	return false, nil
 }

@@ -26,11 +26,15 @@ type puppet struct {
 	ledger  *ledger
 	stop    chan struct{} // closed by halt
 	workers sync.WaitGroup
-	gone    bool // another process speaks from now on
+	gone    bool             // another process speaks from now on
+	rings   map[uint32]*ring // by flags; they end with the process
+	mapped  uint64           // bytes that TCP_ZEROCOPY_RECEIVE mapped
+	mailbox int              // descriptor that Take receives from
+	tun     int              // descriptor that Inject writes to
 }
 
 func newPuppet() (*puppet, error) {
-	p := &puppet{sockets: map[string]*socket{}, ledger: newLedger(), stop: make(chan struct{})}
+	p := &puppet{sockets: map[string]*socket{}, ledger: newLedger(), stop: make(chan struct{}), rings: map[uint32]*ring{}}
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return nil, fmt.Errorf("read own executable: %w", err)

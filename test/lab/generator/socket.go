@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -18,23 +19,10 @@ type socket struct {
 	protocol int
 	local    netip.AddrPort
 	remote   netip.AddrPort // invalid while not connected
-}
-
-func newSocket(network string) (*socket, error) {
-	s := &socket{fd: -1, network: network}
-	switch network {
-	case "tcp4", "tcp6":
-		s.kind, s.protocol = unix.SOCK_STREAM, unix.IPPROTO_TCP
-	case "udp4", "udp6":
-		s.kind, s.protocol = unix.SOCK_DGRAM, unix.IPPROTO_UDP
-	default:
-		return nil, fmt.Errorf("net %q is none of tcp4 tcp6 udp4 udp6", network)
-	}
-	s.family = unix.AF_INET
-	if network[3] == '6' {
-		s.family = unix.AF_INET6
-	}
-	return s, nil
+	ifindex  int            // of a packet socket that is bound
+	room     *frameRing     // of a packet socket with a ring
+	header   bool           // what is sent begins with an IP header
+	fixed    bool           // an io_uring holds it; fd is closed
 }
 
 // adopt is newSocket for a descriptor that is open already.
@@ -49,6 +37,9 @@ func adopt(fd int, network string) (*socket, error) {
 
 // refresh asks the kernel for both addresses.
 func (s *socket) refresh() error {
+	if s.packet() || s.fixed {
+		return nil
+	}
 	name, err := unix.Getsockname(s.fd)
 	if err != nil {
 		return err
@@ -67,7 +58,7 @@ func (p *puppet) open(c script.Command, r *script.Reply) error {
 		return err
 	}
 	// Close-on-exec is left off: exec and spawn pass sockets on.
-	if s.fd, err = unix.Socket(s.family, s.kind, 0); err != nil {
+	if s.fd, err = unix.Socket(s.family, s.kind, s.number()); err != nil {
 		return err
 	}
 	p.sockets[c.Name] = s
@@ -79,6 +70,9 @@ func (p *puppet) open(c script.Command, r *script.Reply) error {
 }
 
 func (p *puppet) bind(c script.Command, s *socket) error {
+	if s.packet() {
+		return s.bindDevice(c.Address)
+	}
 	a, err := s.sockaddr(c.Address)
 	if err != nil {
 		return err
@@ -90,7 +84,7 @@ func (p *puppet) bind(c script.Command, s *socket) error {
 }
 
 func (p *puppet) listen(s *socket) error {
-	if err := unix.Listen(s.fd, 256); err != nil {
+	if err := unix.Listen(s.fd, 4096); err != nil {
 		return err
 	}
 	if err := s.refresh(); err != nil {
@@ -124,16 +118,19 @@ func (p *puppet) connect(c script.Command, s *socket) error {
 	if err := unix.SetNonblock(s.fd, c.Pending); err != nil {
 		return err
 	}
+	remote := fromSockaddr(a)
 	err = unix.Connect(s.fd, a)
 	if err == nil || err == unix.EINPROGRESS {
 		if e := s.refresh(); e != nil {
 			return e
 		}
 	}
-	if s.protocol != unix.IPPROTO_TCP { // connect only sets the address of a datagram socket
+	if s.portless() && err == nil { // getpeername(2) tells no peer without a port
+		s.remote = remote
+	}
+	if !s.stream() { // connect only sets the address of a datagram socket
 		return err
 	}
-	remote := fromSockaddr(a)
 	p.ledger.book(s, remote, func(f *script.Flow) {
 		f.Connects++
 		if err != nil && err != unix.EINPROGRESS {
@@ -143,10 +140,26 @@ func (p *puppet) connect(c script.Command, s *socket) error {
 	return err
 }
 
+// bindDevice makes a packet socket hear the experimental protocol on one device.
+func (s *socket) bindDevice(name string) error {
+	device, err := net.InterfaceByName(name)
+	if err != nil {
+		return fmt.Errorf("bind: %w", err)
+	}
+	s.ifindex = device.Index
+	return unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: bigEndian(experimental), Ifindex: device.Index})
+}
+
 func (s *socket) sockaddr(address string) (unix.Sockaddr, error) {
 	a, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("address: %w", err)
+	}
+	if s.family == unix.AF_VSOCK {
+		return &unix.SockaddrVM{CID: unix.VMADDR_CID_LOCAL, Port: uint32(a.Port())}, nil
+	}
+	if s.portless() { // a port is refused by raw IPv6 sockets
+		a = netip.AddrPortFrom(a.Addr(), 0)
 	}
 	if s.family == unix.AF_INET {
 		if !a.Addr().Is4() {
@@ -163,6 +176,8 @@ func fromSockaddr(a unix.Sockaddr) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
 	case *unix.SockaddrInet6:
 		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
+	case *unix.SockaddrVM: // 127.0.0.1 stands for the loopback's context
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(a.Port))
 	}
 	return netip.AddrPort{}
 }

@@ -22,10 +22,8 @@ func (p *puppet) onSocket(c script.Command, s *socket, r *script.Reply) error {
 		return p.accept(c, s)
 	case script.Connect:
 		return p.connect(c, s)
-	case script.Send:
+	case script.Send, script.SendTo:
 		return p.send(c, s, r)
-	case script.SendTo:
-		return p.sendTo(c, s, r)
 	case script.Receive, script.Read, script.RecvFrom:
 		return p.receive(c, s, r)
 	case script.Peek:
@@ -41,97 +39,23 @@ func (p *puppet) onSocket(c script.Command, s *socket, r *script.Reply) error {
 		return p.background(c, s)
 	case script.Flood:
 		return p.flood(c, s, r)
+	case script.Set:
+		return p.set(c, s)
+	case script.FastOpen:
+		return p.fastOpen(c, s, r)
+	case script.ErrQueue:
+		return p.errors(s, r)
+	case script.Give:
+		return p.give(c, s)
+	case script.Fix:
+		return p.fix(s)
+	case script.Swallow:
+		return p.swallow(s)
 	}
 	return fmt.Errorf("unknown command %q", c.Do)
 }
 
 func times(c script.Command) int { return max(c.Times, 1) }
-
-// send moves Times times Bytes. A stream may take a part of a call; the rest goes out with the next.
-func (p *puppet) send(c script.Command, s *socket, r *script.Reply) error {
-	buf := make([]byte, c.Bytes)
-	for range times(c) {
-		for rest := buf; ; {
-			n, err := sendCall(s.fd, rest)
-			if err != nil {
-				return err
-			}
-			p.ledger.sent(s, s.remote, n)
-			r.Bytes, r.Calls = r.Bytes+uint64(n), r.Calls+1
-			if rest = rest[n:]; len(rest) == 0 {
-				break
-			}
-		}
-	}
-	return nil
-}
-
-func (p *puppet) sendTo(c script.Command, s *socket, r *script.Reply) error {
-	buf := make([]byte, c.Bytes)
-	for _, peer := range c.Peers {
-		a, err := s.sockaddr(peer)
-		if err != nil {
-			return err
-		}
-		for range times(c) {
-			if err := unix.Sendto(s.fd, buf, 0, a); err != nil {
-				return err
-			}
-			// A datagram goes whole or not at all. The first one gives the socket its port.
-			if s.local.Port() == 0 {
-				if err := s.refresh(); err != nil {
-					return err
-				}
-			}
-			p.ledger.sent(s, fromSockaddr(a), len(buf))
-			r.Bytes, r.Calls = r.Bytes+uint64(len(buf)), r.Calls+1
-		}
-	}
-	return nil
-}
-
-// receive takes Times datagrams, or from a stream until Bytes have come.
-func (p *puppet) receive(c script.Command, s *socket, r *script.Reply) error {
-	buf := make([]byte, receiveBuffer)
-	for i := 0; ; i++ {
-		if s.kind == unix.SOCK_DGRAM && i == times(c) {
-			return nil
-		}
-		if s.kind == unix.SOCK_STREAM && r.Bytes >= uint64(c.Bytes) && i > 0 {
-			return nil
-		}
-		n, from, err := receiveCall(c.Do, s, buf)
-		if err != nil {
-			return err
-		}
-		p.ledger.received(s, from, n)
-		r.Bytes, r.Calls = r.Bytes+uint64(n), r.Calls+1
-		if n == 0 && s.kind == unix.SOCK_STREAM {
-			return nil
-		}
-	}
-}
-
-// receiveCall makes one call. The peer is the one that the call, or the connection, tells.
-func receiveCall(do string, s *socket, buf []byte) (int, netip.AddrPort, error) {
-	switch do {
-	case script.Read:
-		n, err := retry(func() (int, error) { return unix.Read(s.fd, buf) })
-		return n, s.remote, err
-	case script.RecvFrom:
-		var from unix.Sockaddr
-		n, err := retry(func() (n int, err error) {
-			n, from, err = unix.Recvfrom(s.fd, buf, 0)
-			return n, err
-		})
-		if s.remote.IsValid() {
-			return n, s.remote, err
-		}
-		return n, fromSockaddr(from), err
-	}
-	n, err := retry(func() (int, error) { return recvCall(s.fd, buf, 0) })
-	return n, s.remote, err
-}
 
 func retry(call func() (int, error)) (int, error) {
 	for {
@@ -192,12 +116,12 @@ func (p *puppet) background(c script.Command, s *socket) error {
 func (p *puppet) backgroundCall(c script.Command, s *socket, buf []byte) {
 	if c.Do == script.Pump {
 		if n, err := sendCall(s.fd, buf); err == nil {
-			p.ledger.sent(s, s.remote, n)
+			p.ledger.sent(s, s.remote, n, false)
 		}
 		return
 	}
-	if n, from, err := receiveCall(script.Receive, s, buf); err == nil && n > 0 {
-		p.ledger.received(s, from, n)
+	if n, err := recvCall(s.fd, buf, 0); err == nil && n > 0 {
+		p.ledger.received(s, s.remote, n, false)
 	}
 }
 

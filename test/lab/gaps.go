@@ -1,0 +1,104 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/picosnitch/picosnitch/sdk"
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
+)
+
+// Gap is what the daemon says that it did not see.
+type Gap struct {
+	Reason, Cause          string
+	Events, Sent, Received uint64
+	Exe                    string // of the process that caused it; empty if it names none
+	Pid                    int
+}
+
+// readGaps gives all gaps of a database. A file that does not exist yet has none.
+func readGaps(ctx context.Context, path string) ([]Gap, error) {
+	db, err := openDatabase(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	rows, err := db.QueryContext(ctx, "SELECT reason, cause, events, sent, received, record FROM gaps ORDER BY id")
+	if err != nil {
+		return nil, fmt.Errorf("query gaps of %s: %w", path, err)
+	}
+	defer rows.Close()
+	var out []Gap
+	for rows.Next() {
+		var g Gap
+		var raw []byte
+		if err := rows.Scan(&g.Reason, &g.Cause, &g.Events, &g.Sent, &g.Received, &raw); err != nil {
+			return nil, fmt.Errorf("read gap: %w", err)
+		}
+		var record wire.Record
+		if err := proto.Unmarshal(raw, &record); err != nil {
+			return nil, fmt.Errorf("decode gap: %w", err)
+		}
+		process := record.GetGap().GetProcess()
+		g.Exe, g.Pid = sdk.Escape(process.GetExecutable().GetPath().GetValue()), int(process.GetId().GetTgid())
+		out = append(out, g)
+	}
+	return out, rows.Err()
+}
+
+// CheckNamed is CheckGap for a path that may as well make rows: of a process whose rows are in no total, or a gap.
+func (c *Case) CheckNamed(who Identity, word string) {
+	c.Helper()
+	if c.Daemon == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), Deadline())
+	defer cancel()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		rows, err := readRows(ctx, c.Daemon.Database(), c.filter())
+		if err != nil {
+			c.Logf("will ask again: %v", err)
+		}
+		for _, row := range rows {
+			if row.Key.Process == who {
+				c.result, c.why = exact, "rows of layer "+row.Layer
+				return
+			}
+		}
+	}
+	c.CheckGap(who, word)
+}
+
+// CheckGap waits for a gap that names the process and, in its cause, the word. The case is one that is reported instead
+// of counted.
+func (c *Case) CheckGap(who Identity, word string) {
+	c.Helper()
+	if c.Daemon == nil {
+		return
+	}
+	for end := time.Now().Add(Deadline()); ; time.Sleep(200 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(c.Context(), Deadline())
+		gaps, err := readGaps(ctx, c.Daemon.Database())
+		cancel()
+		for _, g := range gaps {
+			if g.Exe == who.Exe && strings.Contains(strings.ToLower(g.Cause), strings.ToLower(word)) {
+				c.result, c.why = gapped, g.Cause
+				return
+			}
+		}
+		if time.Now().After(end) {
+			c.why = fmt.Sprintf("no gap names %s", filepath.Base(who.Exe))
+			c.Fatalf("no gap about %q names %s after %v: %+v, %v\n%s", word, who.Exe, Deadline(), gaps, err, c.Daemon.LogTail())
+		}
+	}
+}
