@@ -202,6 +202,12 @@ int set_option(struct bpf_sockopt *ctx)
 	return on_option(ctx);
 }
 
+SEC("cgroup/dev")
+int open_device(struct bpf_cgroup_dev_ctx *ctx)
+{
+	return on_device(ctx);
+}
+
 SEC("iter/task_file")
 int open_files(struct bpf_iter__task_file *ctx)
 {

@@ -48,7 +48,18 @@ static __always_inline int on_option(struct bpf_sockopt *ctx)
 	return 1;
 }
 
-/* A file of any process, looked at now and then. */
+#define TUN_MAJOR 10
+#define TUN_MINOR 200
+
+/* Somebody opens a device. It is always allowed. */
+static __always_inline int on_device(struct bpf_cgroup_dev_ctx *ctx)
+{
+	if (ctx->major == TUN_MAJOR && ctx->minor == TUN_MINOR && active())
+		uncounted(bpf_get_current_task_btf(), UNCOUNTED_TUN);
+	return 1;
+}
+
+/* A file that was open before there were probes. */
 static __always_inline int on_open_file(struct task_struct *task, struct file *file)
 {
 	if (!active() || !task || !file || BPF_CORE_READ(file, f_inode, i_rdev) != TUN_DEVICE)

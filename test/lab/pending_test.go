@@ -12,6 +12,5 @@ func pending() map[string]string {
 		"sctp6":                states,
 		"sctp4-many":           "bytes are exact; the rows of a one-to-many socket show 0.0.0.0 instead of each peer",
 		"ktls-sendfile-splice": "nothing is counted of what is spliced out of a kTLS socket (seen on 6.12)",
-		"tun-write":            "neither a row nor a gap names who writes to a TUN device",
 	}
 }

@@ -120,9 +120,6 @@ func (k *Kernel) drain() error {
 	if err := k.objects.barrier(); err != nil {
 		return err
 	}
-	if err := k.iterate(kernelProgOpenFiles); err != nil {
-		return err
-	}
 	if err := k.readPending(); err != nil {
 		return err
 	}

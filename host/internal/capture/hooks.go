@@ -56,6 +56,7 @@ func hooks() []hook {
 		{"peers of raw and ICMP sockets that receive", false, tracepoint(kernelProgPacketCopy)},
 		{"bytes that leave a TCP socket by splice, sendfile or mapping", false, tracepoint(kernelProgTcpSpace)},
 		{"AF_XDP sockets and mapped packet rings", false, cgroup(kernelProgSetOption)},
+		{"TUN devices that are opened", false, cgroup(kernelProgOpenDevice)},
 		{"connects that have no answer yet", false, cgroup(kernelProgTcpEvent)},
 		{"connects, accepts and listens", false, tracepoint(kernelProgSockState)},
 		{"bytes received", true, []way{

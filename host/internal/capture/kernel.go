@@ -158,6 +158,9 @@ func (k *Kernel) begin() error {
 	} else if err := k.iterate(kernelProgExistingFiles); err != nil {
 		return err
 	}
+	if err := k.iterate(kernelProgOpenFiles); err != nil {
+		return err
+	}
 	return k.iterate(kernelProgExistingTasks)
 }
 

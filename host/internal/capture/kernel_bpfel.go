@@ -319,6 +319,7 @@ const (
 	kernelProgInetSend         = "inet_send"
 	kernelProgInetSendpage     = "inet_sendpage"
 	kernelProgNothing          = "nothing"
+	kernelProgOpenDevice       = "open_device"
 	kernelProgOpenFiles        = "open_files"
 	kernelProgPacketCopy       = "packet_copy"
 	kernelProgPacketReceive    = "packet_receive"
@@ -405,6 +406,7 @@ type kernelProgramSpecs struct {
 	InetSend      *ebpf.ProgramSpec `ebpf:"inet_send"`
 	InetSendpage  *ebpf.ProgramSpec `ebpf:"inet_sendpage"`
 	Nothing       *ebpf.ProgramSpec `ebpf:"nothing"`
+	OpenDevice    *ebpf.ProgramSpec `ebpf:"open_device"`
 	OpenFiles     *ebpf.ProgramSpec `ebpf:"open_files"`
 	PacketCopy    *ebpf.ProgramSpec `ebpf:"packet_copy"`
 	PacketReceive *ebpf.ProgramSpec `ebpf:"packet_receive"`
@@ -564,6 +566,7 @@ type kernelPrograms struct {
 	InetSend      *ebpf.Program `ebpf:"inet_send"`
 	InetSendpage  *ebpf.Program `ebpf:"inet_sendpage"`
 	Nothing       *ebpf.Program `ebpf:"nothing"`
+	OpenDevice    *ebpf.Program `ebpf:"open_device"`
 	OpenFiles     *ebpf.Program `ebpf:"open_files"`
 	PacketCopy    *ebpf.Program `ebpf:"packet_copy"`
 	PacketReceive *ebpf.Program `ebpf:"packet_receive"`
@@ -598,6 +601,7 @@ func (p *kernelPrograms) Close() error {
 		p.InetSend,
 		p.InetSendpage,
 		p.Nothing,
+		p.OpenDevice,
 		p.OpenFiles,
 		p.PacketCopy,
 		p.PacketReceive,

@@ -173,6 +173,7 @@ func Cost(sees string) string {
 		{"peers of raw", "Their bytes are counted, in rows without a remote address."},
 		{"bytes that leave", "What programs move in this way is missing from the sums; what they read in the usual way is not."},
 		{"AF_XDP", "What they move is in no sum, and nobody is told that they are there."},
+		{"TUN devices", "What is written to them is in no sum, and nobody is told who does."},
 		{"names that", "Addresses are named by what is seen on the wire alone."},
 		{"connects that", "A connect makes a row only once it is answered, refused or given up."},
 		{"connects", "Connections that carry no byte make no row, and nobody learns of programs that only listen or fail to connect."},
