@@ -101,7 +101,7 @@ func (k *Kernel) inherit(o *objects, generation, journaled uint64, began, ended 
 	if err != nil {
 		return err
 	}
-	if len(w.Flows) == 0 {
+	if len(w.Flows) == 0 && len(w.Losses) == 0 {
 		return o.clear(pair)
 	}
 	k.left = append(k.left, leftover{window: w, release: func() error { return o.clear(pair) }})
