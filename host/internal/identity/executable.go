@@ -20,11 +20,10 @@ type fileID struct {
 // can ask for its hash any more.
 type executable struct {
 	id     fileID
-	path   string // as first seen, in mount namespace mountNS
-	scope  string
-	nodes  int   // instances kept
-	users  int   // those of them that run
-	unused int64 // boot ns since when there are none
+	path   string // as first seen
+	nodes  int    // instances kept
+	users  int    // those of them that run
+	unused int64  // boot ns since when there are none
 
 	file    *os.File
 	opening bool
@@ -56,7 +55,8 @@ func (t *Table) executable(n *node) *executable {
 			id.only = n.parent.exe.id.only
 		}
 	}
-	if e := t.files[id]; e != nil {
+	// What could not be hashed then may be now, through this process.
+	if e := t.files[id]; e != nil && (e.sha256 != nil || e.status == wire.HashStatus_HASH_PENDING) {
 		return e
 	}
 	e := &executable{id: id, path: string(p.Path.Value), status: wire.HashStatus_HASH_PENDING, done: make(chan struct{})}
@@ -78,7 +78,7 @@ func (t *Table) isRacy(p *capture.Process) bool {
 // open has a worker open the file. The caller holds the mutex.
 func (t *Table) open(e *executable, p *capture.Process) {
 	e.opening = true
-	request := openRequest{exe: e, pid: p.Key.Tgid, path: e.path, mountNS: p.MountNS, file: e.id.file}
+	request := openRequest{exe: e, pid: p.Key.Tgid, path: e.path, file: e.id.file}
 	if !t.workers.open(request) {
 		e.opening = false
 		t.settle(e, wire.HashStatus_HASH_TIMEOUT, nil)
@@ -86,14 +86,10 @@ func (t *Table) open(e *executable, p *capture.Process) {
 }
 
 // openedFile takes the worker's answer to open.
-func (t *Table) openedFile(e *executable, file *os.File, scope string, status wire.HashStatus) {
+func (t *Table) openedFile(e *executable, file *os.File, status wire.HashStatus) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e.opening = false
-	if e.scope != scope {
-		e.scope = scope
-		e.version++
-	}
 	if file == nil {
 		t.settle(e, status, nil)
 		return
@@ -101,10 +97,8 @@ func (t *Table) openedFile(e *executable, file *os.File, scope string, status wi
 	e.file = file
 	t.opened.push(e)
 	for t.opened.length > t.options.MaxFiles {
-		oldest := t.opened.first
 		t.counters.FilesClosed++
-		t.closeFile(oldest)
-		t.settle(oldest, wire.HashStatus_HASH_GONE, nil)
+		t.closeFile(t.opened.first) // whoever wants its hash opens it again
 	}
 	if e.wanted {
 		t.read(e)

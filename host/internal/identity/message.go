@@ -51,7 +51,7 @@ func (t *Table) message(n *node) *wire.Process {
 	if n.exe != nil && n.exe.status == wire.HashStatus_HASH_PENDING {
 		n.exe.told = true
 	}
-	if n.message != nil && (n.exe == nil || n.version == n.exe.version) {
+	if n.message != nil && (n.exe == nil || n.version == n.exe.version) && t.atHome(n.facts) {
 		return n.message
 	}
 	p := n.facts
@@ -71,7 +71,7 @@ func (t *Table) message(n *node) *wire.Process {
 		m.Executable = &wire.Executable{HashStatus: wire.HashStatus_HASH_KERNEL}
 	}
 	if n.exe != nil {
-		m.Executable.Scope, m.Executable.Sha256, m.Executable.HashStatus = n.exe.scope, n.exe.sha256, n.exe.status
+		m.Executable.Scope, m.Executable.Sha256, m.Executable.HashStatus = t.scope(p), n.exe.sha256, n.exe.status
 		n.version = n.exe.version
 	}
 	n.message = m

@@ -94,21 +94,3 @@ func (t *Table) compare(fd int, want capture.FileKey) likeness {
 func (t *Table) unchanged(file *os.File, want capture.FileKey) bool {
 	return t.compare(int(file.Fd()), want) == same
 }
-
-// scopeOf says where a path means something. It is "" only if the host itself sees this very file at the path: in a
-// namespace of their own, users mount what they like over /usr/bin/curl.
-func (t *Table) scopeOf(r openRequest) string {
-	if r.mountNS == t.options.HostMountNS || r.mountNS == 0 {
-		return ""
-	}
-	fd, err := unix.Openat2(unix.AT_FDCWD, r.path, &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	})
-	if err == nil {
-		defer unix.Close(fd)
-		if t.compare(fd, r.file) == same {
-			return ""
-		}
-	}
-	return fmt.Sprintf("mntns:%d", r.mountNS)
-}

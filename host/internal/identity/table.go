@@ -20,6 +20,7 @@ type Table struct {
 	mu        sync.Mutex
 	nodes     map[capture.Key]*node
 	files     map[fileID]*executable
+	views     map[view]bool
 	opened    fileQueue  // executables with an open descriptor, oldest first
 	late      []Resolved // since Late was called
 	counters  Counters
@@ -58,7 +59,7 @@ func New(o Options) *Table {
 	if o.HostMountNS == 0 {
 		o.HostMountNS = MountNamespace(o.ProcRoot)
 	}
-	t := &Table{options: o, nodes: map[capture.Key]*node{}, files: map[fileID]*executable{}}
+	t := &Table{options: o, nodes: map[capture.Key]*node{}, files: map[fileID]*executable{}, views: map[view]bool{}}
 	t.workers = startWorkers(t)
 	return t
 }
@@ -112,6 +113,7 @@ func (t *Table) Observe(p *capture.Process) {
 		n.unit = n.parent.unit
 	}
 	if !p.Kernel && p.File.Inode != 0 {
+		t.ask(n.facts)
 		n.exe = t.executable(n)
 		n.exe.users++
 		n.exe.nodes++

@@ -318,6 +318,8 @@ func TestPathInAnotherMountNamespaceHasAScopeUnlessTheHostSeesTheSameFile(t *tes
 			Began: m.boot + int64(time.Hour), Path: capture.Text{Value: capture.Bytes(path), Length: len(path)}, File: file,
 		}
 		m.table.Observe(p)
+		m.lineage(p)
+		waitFor(t, func() bool { return len(m.table.workers.opens) == 0 })
 		return m.lineage(p).Process.GetExecutable()
 	}
 	path := m.program("curl")
@@ -327,6 +329,41 @@ func TestPathInAnotherMountNamespaceHasAScopeUnlessTheHostSeesTheSameFile(t *tes
 	if e := inside(81, path, keyOfFile(t, m.program("pretender"))); e.GetScope() != "mntns:99" {
 		t.Errorf("scope %q of another file at the same path", e.GetScope())
 	}
+}
+
+func TestFileThatRanUnderItsOwnNameGetsAScopeUnderAnother(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, nil)
+	evil := m.program("evil")
+	own := m.exec(82, 1, capture.Key{}, evil, "evil")
+	if e := m.lineage(own).Process.GetExecutable(); e.GetScope() != "" {
+		t.Errorf("scope %q in the host's own namespace", e.GetScope())
+	}
+	// In a namespace of its own it is mounted over curl.
+	curl := m.program("curl")
+	p := &capture.Process{
+		Key: capture.Key{Tgid: 83, Start: 1}, Attribution: wire.Attribution_ATTRIBUTION_KERNEL, MountNS: 99,
+		Began: m.boot + int64(time.Hour), Path: capture.Text{Value: capture.Bytes(curl), Length: len(curl)}, File: own.File,
+	}
+	m.table.Observe(p)
+	if e := m.lineage(p).Process.GetExecutable(); e.GetScope() != "mntns:99" || string(e.GetSha256()) != sum("evil") {
+		t.Errorf("scope %q, sha256 %x", e.GetScope(), e.GetSha256())
+	}
+}
+
+func TestWhatCouldNotBeHashedIsTriedAgainWithTheNextProcess(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, nil)
+	path := m.program("hidden")
+	lost := &capture.Process{
+		Key: capture.Key{Tgid: 84, Start: 1}, Attribution: wire.Attribution_ATTRIBUTION_KERNEL, MountNS: mountNS,
+		Began: m.boot + int64(time.Hour), Path: capture.Text{Value: "/nowhere", Length: 8}, File: keyOfFile(t, path),
+	}
+	m.table.Observe(lost)
+	if e := m.lineage(lost).Process.GetExecutable(); e.GetHashStatus() != wire.HashStatus_HASH_GONE {
+		t.Fatalf("status %v", e.GetHashStatus())
+	}
+	wantHash(t, m.lineage(m.exec(85, 1, capture.Key{}, path, "hidden")).Process, "hidden")
 }
 
 func TestTableFullRefusesTheNewest(t *testing.T) {

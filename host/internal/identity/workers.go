@@ -22,12 +22,12 @@ const (
 	openQueue = 16384
 )
 
+// openRequest asks to open an executable, or without one whether the host sees the file at the path.
 type openRequest struct {
-	exe     *executable
-	pid     uint32
-	path    string
-	mountNS uint32
-	file    capture.FileKey
+	exe  *executable
+	pid  uint32
+	path string
+	file capture.FileKey
 }
 
 type hashRequest struct {
@@ -99,8 +99,12 @@ func (w *workers) hash(r hashRequest) {
 
 func (w *workers) runOpener() {
 	for r := range w.opens {
+		if r.exe == nil {
+			w.table.looked(view{r.path, r.file}, w.table.hostSees(r.path, r.file))
+			continue
+		}
 		file, status := w.table.openExecutable(r)
-		w.table.openedFile(r.exe, file, w.table.scopeOf(r), status)
+		w.table.openedFile(r.exe, file, status)
 	}
 }
 
