@@ -134,7 +134,7 @@ func (p *pipeline) observe(event capture.Event) (*capture.Window, bool) {
 // finish turns a window into journaled records and lets the kernel side and the table forget what is done with.
 func (p *pipeline) finish(ctx context.Context, w *capture.Window, execs []*capture.Process) error {
 	waiting, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.hold)
-	p.table.Await(waiting, w)
+	p.table.Await(waiting, named(w, execs))
 	cancel()
 	p.names.Window(w)
 	records := p.resolved()
@@ -160,6 +160,18 @@ func (p *pipeline) finish(ctx context.Context, w *capture.Window, execs []*captu
 		p.log.Warn("write logs", "error", err)
 	}
 	return nil
+}
+
+// named are the processes that the records of a window name.
+func named(w *capture.Window, execs []*capture.Process) []capture.Key {
+	keys := make([]capture.Key, 0, len(w.Flows)+len(execs))
+	for i := range w.Flows {
+		keys = append(keys, w.Flows[i].Process)
+	}
+	for _, e := range execs {
+		keys = append(keys, e.Key)
+	}
+	return keys
 }
 
 // append journals records and position in one commit. It keeps trying while the disk refuses: until then the kernel side
@@ -211,11 +223,7 @@ func (p *pipeline) marks(w *capture.Window, records bool) ([]journal.Mark, error
 // notePending remembers which records went out without a hash. Sequences are those that the journal gave.
 func (p *pipeline) notePending(records []*wire.Record, first uint64) {
 	for _, r := range records {
-		f := r.GetFlow()
-		if f == nil {
-			continue
-		}
-		for _, process := range []*wire.Process{f.GetProcess(), f.GetParent(), f.GetGrandparent()} {
+		for _, process := range processesOf(r) {
 			if process.GetExecutable().GetHashStatus() != wire.HashStatus_HASH_PENDING {
 				continue
 			}
@@ -227,6 +235,15 @@ func (p *pipeline) notePending(records []*wire.Record, first uint64) {
 			p.pending[key] = &unhashed{process: process, first: r.Sequence, last: r.Sequence}
 		}
 	}
+}
+
+// processesOf are those that a record describes.
+func processesOf(r *wire.Record) []*wire.Process {
+	if e := r.GetExec(); e != nil {
+		return []*wire.Process{e.GetProcess(), e.GetParent(), e.GetGrandparent()}
+	}
+	f := r.GetFlow()
+	return []*wire.Process{f.GetProcess(), f.GetParent(), f.GetGrandparent()}
 }
 
 // resolved gives a record for every hash that came after its rows.

@@ -196,10 +196,10 @@ func (t *Table) closeUnused(boot int64) {
 	}
 }
 
-// Await asks for the hashes of everyone in a window and waits for them, until ctx ends. Rows of what is still missing
-// then are to go out as pending; Late tells the rest.
-func (t *Table) Await(ctx context.Context, w *capture.Window) {
-	for _, done := range t.wantAll(w) {
+// Await asks for the hashes of what these processes, their parents and grandparents run, and waits for them, until ctx
+// ends. Rows of what is still missing then are to go out as pending; Late tells the rest.
+func (t *Table) Await(ctx context.Context, processes []capture.Key) {
+	for _, done := range t.wantAll(processes) {
 		select {
 		case <-done:
 		case <-ctx.Done():
@@ -208,12 +208,12 @@ func (t *Table) Await(ctx context.Context, w *capture.Window) {
 	}
 }
 
-func (t *Table) wantAll(w *capture.Window) []<-chan struct{} {
+func (t *Table) wantAll(processes []capture.Key) []<-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	waiting := map[*executable]bool{}
-	for i := range w.Flows {
-		n := t.nodes[w.Flows[i].Process]
+	for _, key := range processes {
+		n := t.nodes[key]
 		for range 3 {
 			if n == nil {
 				break

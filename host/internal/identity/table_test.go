@@ -102,7 +102,7 @@ func (m *machine) lineage(p *capture.Process) Lineage {
 	w := &capture.Window{Flows: []capture.Flow{{Process: p.Key}}}
 	ctx, cancel := context.WithTimeout(m.t.Context(), 10*time.Second)
 	defer cancel()
-	m.table.Await(ctx, w)
+	m.table.Await(ctx, []capture.Key{p.Key})
 	return m.table.Lineage(&w.Flows[0])
 }
 
@@ -299,7 +299,7 @@ func TestLateHashIsToldOnce(t *testing.T) {
 	if e := m.table.Lineage(&w.Flows[0]).Process.GetExecutable(); e.GetHashStatus() != wire.HashStatus_HASH_PENDING {
 		t.Fatalf("status %v before anybody asked", e.GetHashStatus())
 	}
-	m.table.Await(t.Context(), w)
+	m.table.Await(t.Context(), []capture.Key{p.Key})
 	late := m.table.Late()
 	if len(late) != 1 || late[0].File != p.File || string(late[0].SHA256) != sum("slow") {
 		t.Errorf("late: %+v", late)
