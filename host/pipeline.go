@@ -182,10 +182,10 @@ func (p *pipeline) append(ctx context.Context, records []*wire.Record, w *captur
 		return err
 	}
 	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 10*time.Second) {
-		first, _, err := p.journal.Append(records, marks...)
+		_, _, err := p.journal.Append(records, marks...)
 		switch {
 		case err == nil:
-			p.notePending(records, first)
+			p.notePending(records)
 			return nil
 		case errors.Is(err, journal.ErrBroken):
 			return fmt.Errorf("%w: %w", errRestart, err)
@@ -201,7 +201,7 @@ func (p *pipeline) append(ctx context.Context, records []*wire.Record, w *captur
 			if _, _, err := p.journal.Append(records, marks...); err != nil {
 				return fmt.Errorf("journal the last window: %w", err)
 			}
-			p.notePending(records, 0)
+			p.notePending(records)
 			return nil
 		}
 	}
@@ -221,7 +221,7 @@ func (p *pipeline) marks(w *capture.Window, records bool) ([]journal.Mark, error
 }
 
 // notePending remembers which records went out without a hash. Sequences are those that the journal gave.
-func (p *pipeline) notePending(records []*wire.Record, first uint64) {
+func (p *pipeline) notePending(records []*wire.Record) {
 	for _, r := range records {
 		for _, process := range processesOf(r) {
 			if process.GetExecutable().GetHashStatus() != wire.HashStatus_HASH_PENDING {
