@@ -66,18 +66,22 @@ static __always_inline void process_of(struct task_struct *task, struct process_
 	key->exec_id = (__u32)task->self_exec_id;
 }
 
-/* The peer that the socket itself has. */
-static __always_inline void socket_peer(struct sock *sk, struct flow_key *key)
+/* The peer that an internet socket itself has. */
+static __always_inline void internet_peer(struct sock *sk, struct flow_key *key)
 {
-	if (!internet(key->family)) {
-		key->peer_kind = PEER_UNKNOWN;
-		return;
-	}
 	if (key->family == AF_INET)
 		map_v4(key->peer, sk->__sk_common.skc_daddr);
 	else
 		copy_v6(key->peer, sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32);
 	key->peer_port = bpf_ntohs(sk->__sk_common.skc_dport);
+}
+
+static __always_inline void socket_peer(struct sock *sk, struct flow_key *key)
+{
+	if (internet(key->family))
+		internet_peer(sk, key);
+	else
+		key->peer_kind = PEER_UNKNOWN;
 }
 
 static __always_inline __u16 local_port(struct sock *sk)

@@ -72,7 +72,7 @@ static __always_inline int on_space(struct sock *sk)
 	if (!c.received || !takes_mapped(system_call(bpf_get_current_task_btf())) || BPF_CORE_READ(tcp, inet_conn.icsk_ulp_ops))
 		return 0;
 	begin_key(sk, &key, &c);
-	socket_peer(sk, &key);
+	internet_peer(sk, &key);
 	count_flow(sk, ctl, &key, &c);
 	return 0;
 }

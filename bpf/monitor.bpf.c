@@ -85,6 +85,13 @@ int BPF_PROG(inet6_receive, struct socket *socket, struct msghdr *message, __u64
 	return on_receive(socket->sk, length, flags);
 }
 
+/* Raw and ICMP sockets of IPv6. */
+SEC("fexit/sock_common_recvmsg")
+int BPF_PROG(common_receive, struct socket *socket, struct msghdr *message, __u64 size, int flags, int length)
+{
+	return on_receive(socket->sk, length, flags);
+}
+
 SEC("fexit/packet_recvmsg")
 int BPF_PROG(packet_receive, struct socket *socket, struct msghdr *message, __u64 size, int flags, int length)
 {

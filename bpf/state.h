@@ -51,7 +51,7 @@ static __always_inline int on_state(struct sock *sk, int old, int new)
 	struct count c = {};
 	struct socket_state *state;
 
-	if (!ctl || !counted_family(sk->__sk_common.skc_family))
+	if (!ctl || !internet(sk->__sk_common.skc_family))
 		return 0;
 	if (new != TCP_SYN_SENT && new != TCP_LISTEN && old != TCP_SYN_SENT && !(old == TCP_SYN_RECV && new == TCP_ESTABLISHED))
 		return 0;
@@ -86,7 +86,7 @@ static __always_inline int on_state(struct sock *sk, int old, int new)
 	if (new == TCP_LISTEN)
 		key.peer_kind = PEER_NONE;
 	else
-		socket_peer(sk, &key);
+		internet_peer(sk, &key);
 	if (new == TCP_LISTEN) {
 		c.listens = 1;
 		c.direction = DIRECTION_IN;
@@ -135,7 +135,7 @@ static __always_inline int on_connect(struct bpf_sock_ops *ctx)
 	key.process = state->owner;
 	if (kernel_owned(sk))
 		c.flags = FLOW_KERNEL;
-	socket_peer(sk, &key);
+	internet_peer(sk, &key);
 	state->connecting = CONNECT_COUNTED;
 	count_state(sk, ctl, &key, &c);
 	return 1;

@@ -61,7 +61,7 @@ func hooks() []hook {
 		{"connects, accepts and listens", false, tracepoint(kernelProgSockState)},
 		{"bytes received", true, []way{
 			{name: "tracepoint", programs: []string{kernelProgSockReceive}},
-			{name: "fexit", programs: []string{kernelProgInetReceive, kernelProgInet6Receive}, optional: []string{kernelProgPacketReceive}},
+			{name: "fexit", programs: []string{kernelProgInetReceive, kernelProgInet6Receive}, optional: []string{kernelProgCommonReceive, kernelProgPacketReceive}},
 		}},
 		{"bytes sent", true, []way{
 			{name: "tracepoint", programs: []string{kernelProgSockSend}},

@@ -309,6 +309,7 @@ const (
 	kernelMapUsersRemoved      = "users_removed"
 	kernelProgArrive           = "arrive"
 	kernelProgAsk              = "ask"
+	kernelProgCommonReceive    = "common_receive"
 	kernelProgDepart           = "depart"
 	kernelProgExistingFiles    = "existing_files"
 	kernelProgExistingTasks    = "existing_tasks"
@@ -396,6 +397,7 @@ type kernelSpecs struct {
 type kernelProgramSpecs struct {
 	Arrive        *ebpf.ProgramSpec `ebpf:"arrive"`
 	Ask           *ebpf.ProgramSpec `ebpf:"ask"`
+	CommonReceive *ebpf.ProgramSpec `ebpf:"common_receive"`
 	Depart        *ebpf.ProgramSpec `ebpf:"depart"`
 	ExistingFiles *ebpf.ProgramSpec `ebpf:"existing_files"`
 	ExistingTasks *ebpf.ProgramSpec `ebpf:"existing_tasks"`
@@ -556,6 +558,7 @@ type kernelVariables struct {
 type kernelPrograms struct {
 	Arrive        *ebpf.Program `ebpf:"arrive"`
 	Ask           *ebpf.Program `ebpf:"ask"`
+	CommonReceive *ebpf.Program `ebpf:"common_receive"`
 	Depart        *ebpf.Program `ebpf:"depart"`
 	ExistingFiles *ebpf.Program `ebpf:"existing_files"`
 	ExistingTasks *ebpf.Program `ebpf:"existing_tasks"`
@@ -591,6 +594,7 @@ func (p *kernelPrograms) Close() error {
 	return _KernelClose(
 		p.Arrive,
 		p.Ask,
+		p.CommonReceive,
 		p.Depart,
 		p.ExistingFiles,
 		p.ExistingTasks,
