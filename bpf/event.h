@@ -81,7 +81,7 @@ struct flow {
 	__u8 direction;
 	__u8 result;
 	__u8 flags;
-	__u8 candidates; /* how many PEER_CANDIDATE entries were made for it */
+	__u8 pad;
 	__u8 name[16];
 };
 

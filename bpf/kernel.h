@@ -18,7 +18,6 @@
 #define AF_NETLINK 16
 #define AF_PACKET 17
 #define AF_ALG 38
-#define AF_VSOCK 40
 #define SOCK_RAW 3
 #define IPPROTO_ICMP 1
 #define IPPROTO_TCP 6
@@ -26,14 +25,11 @@
 #define IPPROTO_ICMPV6 58
 #define IPPROTO_UDPLITE 136
 #define ETH_P_IP 0x0800
-#define ETH_P_IPV6 0x86DD
 #define MSG_PEEK 0x2
 #define MSG_ERRQUEUE 0x2000
 #define PF_KTHREAD 0x00200000
 #define SOCK_DONE_BIT 2 /* 1 << SOCK_DONE: a FIN was received */
 #define E2BIG 7
-#define ENOMEM 12
-#define EEXIST 17
 #define ETIMEDOUT 110
 #define ECONNREFUSED 111
 

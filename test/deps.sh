@@ -16,6 +16,7 @@ test)
 	need ip iproute2
 	need runc runc
 	need bwrap bubblewrap
+	[ -d /usr/share/zoneinfo ] || missing="$missing tzdata"
 	;;
 generate)
 	need clang-14 clang-14

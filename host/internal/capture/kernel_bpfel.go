@@ -77,7 +77,7 @@ type kernelFlow struct {
 	Direction  uint8
 	Result     uint8
 	Flags      uint8
-	Candidates uint8
+	Pad        uint8
 	Name       [16]uint8
 }
 
