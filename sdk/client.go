@@ -13,10 +13,13 @@ import (
 // Client is the host's end of a running plugin. Calls of a service that the plugin's Describe does not name among its
 // kinds answer codes.Unimplemented. Every call needs a context with a deadline: none has one of its own.
 type Client struct {
-	Conn   *grpc.ClientConn // owned by go-plugin's client, which closes it
-	Plugin wire.PluginClient
-	Sink   wire.SinkClient
-	Store  wire.StoreClient
+	Conn     *grpc.ClientConn // owned by go-plugin's client, which closes it
+	Plugin   wire.PluginClient
+	Sink     wire.SinkClient
+	Store    wire.StoreClient
+	Keeper   wire.KeeperClient
+	Verdicts wire.VerdictsClient
+	Locator  wire.LocatorClient
 }
 
 // ClientPlugin is the host's entry of go-plugin's plugin map, under [PluginName]. Dispensing it gives a *[Client]:
@@ -46,9 +49,12 @@ func (g grpcPlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
 // GRPCClient returns a *Client.
 func (g grpcPlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
 	return &Client{
-		Conn:   conn,
-		Plugin: wire.NewPluginClient(conn),
-		Sink:   wire.NewSinkClient(conn),
-		Store:  wire.NewStoreClient(conn),
+		Conn:     conn,
+		Plugin:   wire.NewPluginClient(conn),
+		Sink:     wire.NewSinkClient(conn),
+		Store:    wire.NewStoreClient(conn),
+		Keeper:   wire.NewKeeperClient(conn),
+		Verdicts: wire.NewVerdictsClient(conn),
+		Locator:  wire.NewLocatorClient(conn),
 	}, nil
 }

@@ -23,6 +23,110 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type WatchRequest_Kind int32
+
+const (
+	WatchRequest_FLOWS   WatchRequest_Kind = 0
+	WatchRequest_EXECS   WatchRequest_Kind = 1
+	WatchRequest_NOTICES WatchRequest_Kind = 2
+	WatchRequest_GAPS    WatchRequest_Kind = 3
+)
+
+// Enum value maps for WatchRequest_Kind.
+var (
+	WatchRequest_Kind_name = map[int32]string{
+		0: "FLOWS",
+		1: "EXECS",
+		2: "NOTICES",
+		3: "GAPS",
+	}
+	WatchRequest_Kind_value = map[string]int32{
+		"FLOWS":   0,
+		"EXECS":   1,
+		"NOTICES": 2,
+		"GAPS":    3,
+	}
+)
+
+func (x WatchRequest_Kind) Enum() *WatchRequest_Kind {
+	p := new(WatchRequest_Kind)
+	*p = x
+	return p
+}
+
+func (x WatchRequest_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WatchRequest_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_host_proto_enumTypes[0].Descriptor()
+}
+
+func (WatchRequest_Kind) Type() protoreflect.EnumType {
+	return &file_host_proto_enumTypes[0]
+}
+
+func (x WatchRequest_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WatchRequest_Kind.Descriptor instead.
+func (WatchRequest_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_host_proto_rawDescGZIP(), []int{6, 0}
+}
+
+type ControlRequest_Action int32
+
+const (
+	ControlRequest_NONE    ControlRequest_Action = 0
+	ControlRequest_RESTART ControlRequest_Action = 1 // forgets earlier failures
+	ControlRequest_DISCARD ControlRequest_Action = 2 // the sink's backlog is given up, with a Gap
+	ControlRequest_RETRY   ControlRequest_Action = 3 // batches that were set aside are delivered again
+)
+
+// Enum value maps for ControlRequest_Action.
+var (
+	ControlRequest_Action_name = map[int32]string{
+		0: "NONE",
+		1: "RESTART",
+		2: "DISCARD",
+		3: "RETRY",
+	}
+	ControlRequest_Action_value = map[string]int32{
+		"NONE":    0,
+		"RESTART": 1,
+		"DISCARD": 2,
+		"RETRY":   3,
+	}
+)
+
+func (x ControlRequest_Action) Enum() *ControlRequest_Action {
+	p := new(ControlRequest_Action)
+	*p = x
+	return p
+}
+
+func (x ControlRequest_Action) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ControlRequest_Action) Descriptor() protoreflect.EnumDescriptor {
+	return file_host_proto_enumTypes[1].Descriptor()
+}
+
+func (ControlRequest_Action) Type() protoreflect.EnumType {
+	return &file_host_proto_enumTypes[1]
+}
+
+func (x ControlRequest_Action) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ControlRequest_Action.Descriptor instead.
+func (ControlRequest_Action) EnumDescriptor() ([]byte, []int) {
+	return file_host_proto_rawDescGZIP(), []int{9, 0}
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -232,26 +336,31 @@ func (x *PluginsResponse) GetPlugins() []*PluginStatus {
 }
 
 type PluginStatus struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Kinds         []string               `protobuf:"bytes,2,rep,name=kinds,proto3" json:"kinds,omitempty"`
-	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
-	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // disabled, blocked, starting, configuring, running, degraded, backoff, stopped
-	Since         int64                  `protobuf:"varint,5,opt,name=since,proto3" json:"since,omitempty"`
-	Pid           uint32                 `protobuf:"varint,6,opt,name=pid,proto3" json:"pid,omitempty"`
-	Uid           uint32                 `protobuf:"varint,7,opt,name=uid,proto3" json:"uid,omitempty"`
-	Restarts      uint32                 `protobuf:"varint,8,opt,name=restarts,proto3" json:"restarts,omitempty"`
-	Epoch         []byte                 `protobuf:"bytes,9,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the last acknowledged record
-	Acknowledged  uint64                 `protobuf:"varint,10,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
-	Queued        uint64                 `protobuf:"varint,11,opt,name=queued,proto3" json:"queued,omitempty"` // records waiting
-	LastError     string                 `protobuf:"bytes,12,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
-	Consequence   string                 `protobuf:"bytes,13,opt,name=consequence,proto3" json:"consequence,omitempty"` // in words
-	Path          string                 `protobuf:"bytes,14,opt,name=path,proto3" json:"path,omitempty"`
-	Sha256        string                 `protobuf:"bytes,15,opt,name=sha256,proto3" json:"sha256,omitempty"`
-	Sandbox       []string               `protobuf:"bytes,16,rep,name=sandbox,proto3" json:"sandbox,omitempty"` // what was enforced, and what could not be
-	NextStart     int64                  `protobuf:"varint,17,opt,name=next_start,json=nextStart,proto3" json:"next_start,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Kinds          []string               `protobuf:"bytes,2,rep,name=kinds,proto3" json:"kinds,omitempty"`
+	Version        string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	State          string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // disabled, blocked, starting, configuring, running, degraded, backoff, crash_loop, idle, draining, stopped
+	Since          int64                  `protobuf:"varint,5,opt,name=since,proto3" json:"since,omitempty"`
+	Pid            uint32                 `protobuf:"varint,6,opt,name=pid,proto3" json:"pid,omitempty"`
+	Uid            uint32                 `protobuf:"varint,7,opt,name=uid,proto3" json:"uid,omitempty"`
+	Restarts       uint32                 `protobuf:"varint,8,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	Epoch          []byte                 `protobuf:"bytes,9,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the last acknowledged record
+	Acknowledged   uint64                 `protobuf:"varint,10,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	Queued         uint64                 `protobuf:"varint,11,opt,name=queued,proto3" json:"queued,omitempty"` // records waiting
+	LastError      string                 `protobuf:"bytes,12,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	Consequence    string                 `protobuf:"bytes,13,opt,name=consequence,proto3" json:"consequence,omitempty"` // in words
+	Path           string                 `protobuf:"bytes,14,opt,name=path,proto3" json:"path,omitempty"`
+	Sha256         string                 `protobuf:"bytes,15,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Sandbox        []string               `protobuf:"bytes,16,rep,name=sandbox,proto3" json:"sandbox,omitempty"` // what was enforced, and what could not be
+	NextStart      int64                  `protobuf:"varint,17,opt,name=next_start,json=nextStart,proto3" json:"next_start,omitempty"`
+	QueuedBytes    uint64                 `protobuf:"varint,18,opt,name=queued_bytes,json=queuedBytes,proto3" json:"queued_bytes,omitempty"`
+	Oldest         int64                  `protobuf:"varint,19,opt,name=oldest,proto3" json:"oldest,omitempty"`                                       // time of the oldest record waiting, UTC ns
+	SetAside       uint64                 `protobuf:"varint,20,opt,name=set_aside,json=setAside,proto3" json:"set_aside,omitempty"`                   // batches refused and kept to be retried
+	RecentRestarts uint32                 `protobuf:"varint,21,opt,name=recent_restarts,json=recentRestarts,proto3" json:"recent_restarts,omitempty"` // in the last 24 hours
+	Dropped        uint64                 `protobuf:"varint,22,opt,name=dropped,proto3" json:"dropped,omitempty"`                                     // records dropped for this sink since the host started
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PluginStatus) Reset() {
@@ -403,6 +512,41 @@ func (x *PluginStatus) GetNextStart() int64 {
 	return 0
 }
 
+func (x *PluginStatus) GetQueuedBytes() uint64 {
+	if x != nil {
+		return x.QueuedBytes
+	}
+	return 0
+}
+
+func (x *PluginStatus) GetOldest() int64 {
+	if x != nil {
+		return x.Oldest
+	}
+	return 0
+}
+
+func (x *PluginStatus) GetSetAside() uint64 {
+	if x != nil {
+		return x.SetAside
+	}
+	return 0
+}
+
+func (x *PluginStatus) GetRecentRestarts() uint32 {
+	if x != nil {
+		return x.RecentRestarts
+	}
+	return 0
+}
+
+func (x *PluginStatus) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
 type StoreQuery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Store         string                 `protobuf:"bytes,1,opt,name=store,proto3" json:"store,omitempty"` // plugin name; empty: sqlite, then sqlserver
@@ -455,12 +599,555 @@ func (x *StoreQuery) GetQuery() *Query {
 	return nil
 }
 
+type WatchRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kinds         []WatchRequest_Kind    `protobuf:"varint,1,rep,packed,name=kinds,proto3,enum=picosnitch.wire.v1.WatchRequest_Kind" json:"kinds,omitempty"` // empty: all
+	Interval      int64                  `protobuf:"varint,2,opt,name=interval,proto3" json:"interval,omitempty"`                                            // between pages of flows, ns; 0: one second, at least 100 ms
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRequest) Reset() {
+	*x = WatchRequest{}
+	mi := &file_host_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRequest) ProtoMessage() {}
+
+func (x *WatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchRequest) Descriptor() ([]byte, []int) {
+	return file_host_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *WatchRequest) GetKinds() []WatchRequest_Kind {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+func (x *WatchRequest) GetInterval() int64 {
+	if x != nil {
+		return x.Interval
+	}
+	return 0
+}
+
+// WatchPage is what happened since the page before.
+type WatchPage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Time          int64                  `protobuf:"varint,1,opt,name=time,proto3" json:"time,omitempty"`
+	Flows         []*LiveFlow            `protobuf:"bytes,2,rep,name=flows,proto3" json:"flows,omitempty"`     // every flow that moved something or changed, once
+	Records       []*Record              `protobuf:"bytes,3,rep,name=records,proto3" json:"records,omitempty"` // execs, notices, gaps; sequence is 0
+	Lagged        uint64                 `protobuf:"varint,4,opt,name=lagged,proto3" json:"lagged,omitempty"`  // flows and records that this reader missed before this page
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchPage) Reset() {
+	*x = WatchPage{}
+	mi := &file_host_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchPage) ProtoMessage() {}
+
+func (x *WatchPage) ProtoReflect() protoreflect.Message {
+	mi := &file_host_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchPage.ProtoReflect.Descriptor instead.
+func (*WatchPage) Descriptor() ([]byte, []int) {
+	return file_host_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *WatchPage) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *WatchPage) GetFlows() []*LiveFlow {
+	if x != nil {
+		return x.Flows
+	}
+	return nil
+}
+
+func (x *WatchPage) GetRecords() []*Record {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *WatchPage) GetLagged() uint64 {
+	if x != nil {
+		return x.Lagged
+	}
+	return 0
+}
+
+// LiveFlow is a flow as it stands now.
+type LiveFlow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Flow          *Flow                  `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`                          // sums since the start of its current window
+	SentRate      uint64                 `protobuf:"varint,2,opt,name=sent_rate,json=sentRate,proto3" json:"sent_rate,omitempty"` // bytes per second since the page before
+	ReceivedRate  uint64                 `protobuf:"varint,3,opt,name=received_rate,json=receivedRate,proto3" json:"received_rate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LiveFlow) Reset() {
+	*x = LiveFlow{}
+	mi := &file_host_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LiveFlow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LiveFlow) ProtoMessage() {}
+
+func (x *LiveFlow) ProtoReflect() protoreflect.Message {
+	mi := &file_host_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LiveFlow.ProtoReflect.Descriptor instead.
+func (*LiveFlow) Descriptor() ([]byte, []int) {
+	return file_host_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *LiveFlow) GetFlow() *Flow {
+	if x != nil {
+		return x.Flow
+	}
+	return nil
+}
+
+func (x *LiveFlow) GetSentRate() uint64 {
+	if x != nil {
+		return x.SentRate
+	}
+	return 0
+}
+
+func (x *LiveFlow) GetReceivedRate() uint64 {
+	if x != nil {
+		return x.ReceivedRate
+	}
+	return 0
+}
+
+type ControlRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plugin        string                 `protobuf:"bytes,1,opt,name=plugin,proto3" json:"plugin,omitempty"`
+	Action        ControlRequest_Action  `protobuf:"varint,2,opt,name=action,proto3,enum=picosnitch.wire.v1.ControlRequest_Action" json:"action,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControlRequest) Reset() {
+	*x = ControlRequest{}
+	mi := &file_host_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControlRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControlRequest) ProtoMessage() {}
+
+func (x *ControlRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControlRequest.ProtoReflect.Descriptor instead.
+func (*ControlRequest) Descriptor() ([]byte, []int) {
+	return file_host_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ControlRequest) GetPlugin() string {
+	if x != nil {
+		return x.Plugin
+	}
+	return ""
+}
+
+func (x *ControlRequest) GetAction() ControlRequest_Action {
+	if x != nil {
+		return x.Action
+	}
+	return ControlRequest_NONE
+}
+
+type ControlResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"` // what was done, in words
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControlResponse) Reset() {
+	*x = ControlResponse{}
+	mi := &file_host_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControlResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControlResponse) ProtoMessage() {}
+
+func (x *ControlResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControlResponse.ProtoReflect.Descriptor instead.
+func (*ControlResponse) Descriptor() ([]byte, []int) {
+	return file_host_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ControlResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type PluginLogRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plugin        string                 `protobuf:"bytes,1,opt,name=plugin,proto3" json:"plugin,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PluginLogRequest) Reset() {
+	*x = PluginLogRequest{}
+	mi := &file_host_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PluginLogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PluginLogRequest) ProtoMessage() {}
+
+func (x *PluginLogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PluginLogRequest.ProtoReflect.Descriptor instead.
+func (*PluginLogRequest) Descriptor() ([]byte, []int) {
+	return file_host_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PluginLogRequest) GetPlugin() string {
+	if x != nil {
+		return x.Plugin
+	}
+	return ""
+}
+
+type PluginLogResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lines         []string               `protobuf:"bytes,1,rep,name=lines,proto3" json:"lines,omitempty"` // newest last, escaped
+	Ended         []*Incarnation         `protobuf:"bytes,2,rep,name=ended,proto3" json:"ended,omitempty"` // newest last
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PluginLogResponse) Reset() {
+	*x = PluginLogResponse{}
+	mi := &file_host_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PluginLogResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PluginLogResponse) ProtoMessage() {}
+
+func (x *PluginLogResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PluginLogResponse.ProtoReflect.Descriptor instead.
+func (*PluginLogResponse) Descriptor() ([]byte, []int) {
+	return file_host_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PluginLogResponse) GetLines() []string {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
+func (x *PluginLogResponse) GetEnded() []*Incarnation {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+// Incarnation is one run of a plugin that has ended.
+type Incarnation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Started       int64                  `protobuf:"varint,1,opt,name=started,proto3" json:"started,omitempty"`
+	Ended         int64                  `protobuf:"varint,2,opt,name=ended,proto3" json:"ended,omitempty"`
+	Pid           uint32                 `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`
+	ExitCode      int32                  `protobuf:"varint,4,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	Signal        string                 `protobuf:"bytes,5,opt,name=signal,proto3" json:"signal,omitempty"`
+	OutOfMemory   bool                   `protobuf:"varint,6,opt,name=out_of_memory,json=outOfMemory,proto3" json:"out_of_memory,omitempty"`
+	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`                            // in words
+	Tail          []string               `protobuf:"bytes,8,rep,name=tail,proto3" json:"tail,omitempty"`                                // last lines of stderr, escaped
+	PeakMemory    uint64                 `protobuf:"varint,9,opt,name=peak_memory,json=peakMemory,proto3" json:"peak_memory,omitempty"` // bytes, 0: not known
+	Epoch         []byte                 `protobuf:"bytes,10,opt,name=epoch,proto3" json:"epoch,omitempty"`                             // of the batch under way
+	Batch         uint64                 `protobuf:"varint,11,opt,name=batch,proto3" json:"batch,omitempty"`                            // its first sequence, 0: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Incarnation) Reset() {
+	*x = Incarnation{}
+	mi := &file_host_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Incarnation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Incarnation) ProtoMessage() {}
+
+func (x *Incarnation) ProtoReflect() protoreflect.Message {
+	mi := &file_host_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Incarnation.ProtoReflect.Descriptor instead.
+func (*Incarnation) Descriptor() ([]byte, []int) {
+	return file_host_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Incarnation) GetStarted() int64 {
+	if x != nil {
+		return x.Started
+	}
+	return 0
+}
+
+func (x *Incarnation) GetEnded() int64 {
+	if x != nil {
+		return x.Ended
+	}
+	return 0
+}
+
+func (x *Incarnation) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Incarnation) GetExitCode() int32 {
+	if x != nil {
+		return x.ExitCode
+	}
+	return 0
+}
+
+func (x *Incarnation) GetSignal() string {
+	if x != nil {
+		return x.Signal
+	}
+	return ""
+}
+
+func (x *Incarnation) GetOutOfMemory() bool {
+	if x != nil {
+		return x.OutOfMemory
+	}
+	return false
+}
+
+func (x *Incarnation) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Incarnation) GetTail() []string {
+	if x != nil {
+		return x.Tail
+	}
+	return nil
+}
+
+func (x *Incarnation) GetPeakMemory() uint64 {
+	if x != nil {
+		return x.PeakMemory
+	}
+	return 0
+}
+
+func (x *Incarnation) GetEpoch() []byte {
+	if x != nil {
+		return x.Epoch
+	}
+	return nil
+}
+
+func (x *Incarnation) GetBatch() uint64 {
+	if x != nil {
+		return x.Batch
+	}
+	return 0
+}
+
+type OpenExecutableRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sha256        []byte                 `protobuf:"bytes,1,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenExecutableRequest) Reset() {
+	*x = OpenExecutableRequest{}
+	mi := &file_host_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenExecutableRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenExecutableRequest) ProtoMessage() {}
+
+func (x *OpenExecutableRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenExecutableRequest.ProtoReflect.Descriptor instead.
+func (*OpenExecutableRequest) Descriptor() ([]byte, []int) {
+	return file_host_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *OpenExecutableRequest) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
 var File_host_proto protoreflect.FileDescriptor
 
 const file_host_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"host.proto\x12\x12picosnitch.wire.v1\x1a\vquery.proto\"\x0f\n" +
+	"host.proto\x12\x12picosnitch.wire.v1\x1a\vquery.proto\x1a\frecord.proto\x1a\fkeeper.proto\"\x0f\n" +
 	"\rStatusRequest\"\xb8\x02\n" +
 	"\x0eStatusResponse\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x18\n" +
@@ -476,7 +1163,7 @@ const file_host_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x10\n" +
 	"\x0ePluginsRequest\"M\n" +
 	"\x0fPluginsResponse\x12:\n" +
-	"\aplugins\x18\x01 \x03(\v2 .picosnitch.wire.v1.PluginStatusR\aplugins\"\xb6\x03\n" +
+	"\aplugins\x18\x01 \x03(\v2 .picosnitch.wire.v1.PluginStatusR\aplugins\"\xd1\x04\n" +
 	"\fPluginStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05kinds\x18\x02 \x03(\tR\x05kinds\x12\x18\n" +
@@ -497,15 +1184,72 @@ const file_host_proto_rawDesc = "" +
 	"\x06sha256\x18\x0f \x01(\tR\x06sha256\x12\x18\n" +
 	"\asandbox\x18\x10 \x03(\tR\asandbox\x12\x1d\n" +
 	"\n" +
-	"next_start\x18\x11 \x01(\x03R\tnextStart\"S\n" +
+	"next_start\x18\x11 \x01(\x03R\tnextStart\x12!\n" +
+	"\fqueued_bytes\x18\x12 \x01(\x04R\vqueuedBytes\x12\x16\n" +
+	"\x06oldest\x18\x13 \x01(\x03R\x06oldest\x12\x1b\n" +
+	"\tset_aside\x18\x14 \x01(\x04R\bsetAside\x12'\n" +
+	"\x0frecent_restarts\x18\x15 \x01(\rR\x0erecentRestarts\x12\x18\n" +
+	"\adropped\x18\x16 \x01(\x04R\adropped\"S\n" +
 	"\n" +
 	"StoreQuery\x12\x14\n" +
 	"\x05store\x18\x01 \x01(\tR\x05store\x12/\n" +
-	"\x05query\x18\x02 \x01(\v2\x19.picosnitch.wire.v1.QueryR\x05query2\xf5\x01\n" +
+	"\x05query\x18\x02 \x01(\v2\x19.picosnitch.wire.v1.QueryR\x05query\"\x9c\x01\n" +
+	"\fWatchRequest\x12;\n" +
+	"\x05kinds\x18\x01 \x03(\x0e2%.picosnitch.wire.v1.WatchRequest.KindR\x05kinds\x12\x1a\n" +
+	"\binterval\x18\x02 \x01(\x03R\binterval\"3\n" +
+	"\x04Kind\x12\t\n" +
+	"\x05FLOWS\x10\x00\x12\t\n" +
+	"\x05EXECS\x10\x01\x12\v\n" +
+	"\aNOTICES\x10\x02\x12\b\n" +
+	"\x04GAPS\x10\x03\"\xa1\x01\n" +
+	"\tWatchPage\x12\x12\n" +
+	"\x04time\x18\x01 \x01(\x03R\x04time\x122\n" +
+	"\x05flows\x18\x02 \x03(\v2\x1c.picosnitch.wire.v1.LiveFlowR\x05flows\x124\n" +
+	"\arecords\x18\x03 \x03(\v2\x1a.picosnitch.wire.v1.RecordR\arecords\x12\x16\n" +
+	"\x06lagged\x18\x04 \x01(\x04R\x06lagged\"z\n" +
+	"\bLiveFlow\x12,\n" +
+	"\x04flow\x18\x01 \x01(\v2\x18.picosnitch.wire.v1.FlowR\x04flow\x12\x1b\n" +
+	"\tsent_rate\x18\x02 \x01(\x04R\bsentRate\x12#\n" +
+	"\rreceived_rate\x18\x03 \x01(\x04R\freceivedRate\"\xa4\x01\n" +
+	"\x0eControlRequest\x12\x16\n" +
+	"\x06plugin\x18\x01 \x01(\tR\x06plugin\x12A\n" +
+	"\x06action\x18\x02 \x01(\x0e2).picosnitch.wire.v1.ControlRequest.ActionR\x06action\"7\n" +
+	"\x06Action\x12\b\n" +
+	"\x04NONE\x10\x00\x12\v\n" +
+	"\aRESTART\x10\x01\x12\v\n" +
+	"\aDISCARD\x10\x02\x12\t\n" +
+	"\x05RETRY\x10\x03\"%\n" +
+	"\x0fControlResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"*\n" +
+	"\x10PluginLogRequest\x12\x16\n" +
+	"\x06plugin\x18\x01 \x01(\tR\x06plugin\"`\n" +
+	"\x11PluginLogResponse\x12\x14\n" +
+	"\x05lines\x18\x01 \x03(\tR\x05lines\x125\n" +
+	"\x05ended\x18\x02 \x03(\v2\x1f.picosnitch.wire.v1.IncarnationR\x05ended\"\xa1\x02\n" +
+	"\vIncarnation\x12\x18\n" +
+	"\astarted\x18\x01 \x01(\x03R\astarted\x12\x14\n" +
+	"\x05ended\x18\x02 \x01(\x03R\x05ended\x12\x10\n" +
+	"\x03pid\x18\x03 \x01(\rR\x03pid\x12\x1b\n" +
+	"\texit_code\x18\x04 \x01(\x05R\bexitCode\x12\x16\n" +
+	"\x06signal\x18\x05 \x01(\tR\x06signal\x12\"\n" +
+	"\rout_of_memory\x18\x06 \x01(\bR\voutOfMemory\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x12\n" +
+	"\x04tail\x18\b \x03(\tR\x04tail\x12\x1f\n" +
+	"\vpeak_memory\x18\t \x01(\x04R\n" +
+	"peakMemory\x12\x14\n" +
+	"\x05epoch\x18\n" +
+	" \x01(\fR\x05epoch\x12\x14\n" +
+	"\x05batch\x18\v \x01(\x04R\x05batch\"/\n" +
+	"\x15OpenExecutableRequest\x12\x16\n" +
+	"\x06sha256\x18\x01 \x01(\fR\x06sha2562\xc9\x04\n" +
 	"\x04Host\x12O\n" +
 	"\x06Status\x12!.picosnitch.wire.v1.StatusRequest\x1a\".picosnitch.wire.v1.StatusResponse\x12R\n" +
 	"\aPlugins\x12\".picosnitch.wire.v1.PluginsRequest\x1a#.picosnitch.wire.v1.PluginsResponse\x12H\n" +
-	"\x05Query\x12\x1e.picosnitch.wire.v1.StoreQuery\x1a\x1d.picosnitch.wire.v1.QueryPage0\x01B1Z/github.com/picosnitch/picosnitch/sdk/proto;wireb\x06proto3"
+	"\x05Query\x12\x1e.picosnitch.wire.v1.StoreQuery\x1a\x1d.picosnitch.wire.v1.QueryPage0\x01\x12J\n" +
+	"\x05Watch\x12 .picosnitch.wire.v1.WatchRequest\x1a\x1d.picosnitch.wire.v1.WatchPage0\x01\x12R\n" +
+	"\aControl\x12\".picosnitch.wire.v1.ControlRequest\x1a#.picosnitch.wire.v1.ControlResponse\x12X\n" +
+	"\tPluginLog\x12$.picosnitch.wire.v1.PluginLogRequest\x1a%.picosnitch.wire.v1.PluginLogResponse\x12X\n" +
+	"\x0eOpenExecutable\x12).picosnitch.wire.v1.OpenExecutableRequest\x1a\x19.picosnitch.wire.v1.Piece0\x01B1Z/github.com/picosnitch/picosnitch/sdk/proto;wireb\x06proto3"
 
 var (
 	file_host_proto_rawDescOnce sync.Once
@@ -519,33 +1263,62 @@ func file_host_proto_rawDescGZIP() []byte {
 	return file_host_proto_rawDescData
 }
 
-var file_host_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_host_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_host_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_host_proto_goTypes = []any{
-	(*StatusRequest)(nil),   // 0: picosnitch.wire.v1.StatusRequest
-	(*StatusResponse)(nil),  // 1: picosnitch.wire.v1.StatusResponse
-	(*PluginsRequest)(nil),  // 2: picosnitch.wire.v1.PluginsRequest
-	(*PluginsResponse)(nil), // 3: picosnitch.wire.v1.PluginsResponse
-	(*PluginStatus)(nil),    // 4: picosnitch.wire.v1.PluginStatus
-	(*StoreQuery)(nil),      // 5: picosnitch.wire.v1.StoreQuery
-	nil,                     // 6: picosnitch.wire.v1.StatusResponse.CountersEntry
-	(*Query)(nil),           // 7: picosnitch.wire.v1.Query
-	(*QueryPage)(nil),       // 8: picosnitch.wire.v1.QueryPage
+	(WatchRequest_Kind)(0),        // 0: picosnitch.wire.v1.WatchRequest.Kind
+	(ControlRequest_Action)(0),    // 1: picosnitch.wire.v1.ControlRequest.Action
+	(*StatusRequest)(nil),         // 2: picosnitch.wire.v1.StatusRequest
+	(*StatusResponse)(nil),        // 3: picosnitch.wire.v1.StatusResponse
+	(*PluginsRequest)(nil),        // 4: picosnitch.wire.v1.PluginsRequest
+	(*PluginsResponse)(nil),       // 5: picosnitch.wire.v1.PluginsResponse
+	(*PluginStatus)(nil),          // 6: picosnitch.wire.v1.PluginStatus
+	(*StoreQuery)(nil),            // 7: picosnitch.wire.v1.StoreQuery
+	(*WatchRequest)(nil),          // 8: picosnitch.wire.v1.WatchRequest
+	(*WatchPage)(nil),             // 9: picosnitch.wire.v1.WatchPage
+	(*LiveFlow)(nil),              // 10: picosnitch.wire.v1.LiveFlow
+	(*ControlRequest)(nil),        // 11: picosnitch.wire.v1.ControlRequest
+	(*ControlResponse)(nil),       // 12: picosnitch.wire.v1.ControlResponse
+	(*PluginLogRequest)(nil),      // 13: picosnitch.wire.v1.PluginLogRequest
+	(*PluginLogResponse)(nil),     // 14: picosnitch.wire.v1.PluginLogResponse
+	(*Incarnation)(nil),           // 15: picosnitch.wire.v1.Incarnation
+	(*OpenExecutableRequest)(nil), // 16: picosnitch.wire.v1.OpenExecutableRequest
+	nil,                           // 17: picosnitch.wire.v1.StatusResponse.CountersEntry
+	(*Query)(nil),                 // 18: picosnitch.wire.v1.Query
+	(*Record)(nil),                // 19: picosnitch.wire.v1.Record
+	(*Flow)(nil),                  // 20: picosnitch.wire.v1.Flow
+	(*QueryPage)(nil),             // 21: picosnitch.wire.v1.QueryPage
+	(*Piece)(nil),                 // 22: picosnitch.wire.v1.Piece
 }
 var file_host_proto_depIdxs = []int32{
-	6, // 0: picosnitch.wire.v1.StatusResponse.counters:type_name -> picosnitch.wire.v1.StatusResponse.CountersEntry
-	4, // 1: picosnitch.wire.v1.PluginsResponse.plugins:type_name -> picosnitch.wire.v1.PluginStatus
-	7, // 2: picosnitch.wire.v1.StoreQuery.query:type_name -> picosnitch.wire.v1.Query
-	0, // 3: picosnitch.wire.v1.Host.Status:input_type -> picosnitch.wire.v1.StatusRequest
-	2, // 4: picosnitch.wire.v1.Host.Plugins:input_type -> picosnitch.wire.v1.PluginsRequest
-	5, // 5: picosnitch.wire.v1.Host.Query:input_type -> picosnitch.wire.v1.StoreQuery
-	1, // 6: picosnitch.wire.v1.Host.Status:output_type -> picosnitch.wire.v1.StatusResponse
-	3, // 7: picosnitch.wire.v1.Host.Plugins:output_type -> picosnitch.wire.v1.PluginsResponse
-	8, // 8: picosnitch.wire.v1.Host.Query:output_type -> picosnitch.wire.v1.QueryPage
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	17, // 0: picosnitch.wire.v1.StatusResponse.counters:type_name -> picosnitch.wire.v1.StatusResponse.CountersEntry
+	6,  // 1: picosnitch.wire.v1.PluginsResponse.plugins:type_name -> picosnitch.wire.v1.PluginStatus
+	18, // 2: picosnitch.wire.v1.StoreQuery.query:type_name -> picosnitch.wire.v1.Query
+	0,  // 3: picosnitch.wire.v1.WatchRequest.kinds:type_name -> picosnitch.wire.v1.WatchRequest.Kind
+	10, // 4: picosnitch.wire.v1.WatchPage.flows:type_name -> picosnitch.wire.v1.LiveFlow
+	19, // 5: picosnitch.wire.v1.WatchPage.records:type_name -> picosnitch.wire.v1.Record
+	20, // 6: picosnitch.wire.v1.LiveFlow.flow:type_name -> picosnitch.wire.v1.Flow
+	1,  // 7: picosnitch.wire.v1.ControlRequest.action:type_name -> picosnitch.wire.v1.ControlRequest.Action
+	15, // 8: picosnitch.wire.v1.PluginLogResponse.ended:type_name -> picosnitch.wire.v1.Incarnation
+	2,  // 9: picosnitch.wire.v1.Host.Status:input_type -> picosnitch.wire.v1.StatusRequest
+	4,  // 10: picosnitch.wire.v1.Host.Plugins:input_type -> picosnitch.wire.v1.PluginsRequest
+	7,  // 11: picosnitch.wire.v1.Host.Query:input_type -> picosnitch.wire.v1.StoreQuery
+	8,  // 12: picosnitch.wire.v1.Host.Watch:input_type -> picosnitch.wire.v1.WatchRequest
+	11, // 13: picosnitch.wire.v1.Host.Control:input_type -> picosnitch.wire.v1.ControlRequest
+	13, // 14: picosnitch.wire.v1.Host.PluginLog:input_type -> picosnitch.wire.v1.PluginLogRequest
+	16, // 15: picosnitch.wire.v1.Host.OpenExecutable:input_type -> picosnitch.wire.v1.OpenExecutableRequest
+	3,  // 16: picosnitch.wire.v1.Host.Status:output_type -> picosnitch.wire.v1.StatusResponse
+	5,  // 17: picosnitch.wire.v1.Host.Plugins:output_type -> picosnitch.wire.v1.PluginsResponse
+	21, // 18: picosnitch.wire.v1.Host.Query:output_type -> picosnitch.wire.v1.QueryPage
+	9,  // 19: picosnitch.wire.v1.Host.Watch:output_type -> picosnitch.wire.v1.WatchPage
+	12, // 20: picosnitch.wire.v1.Host.Control:output_type -> picosnitch.wire.v1.ControlResponse
+	14, // 21: picosnitch.wire.v1.Host.PluginLog:output_type -> picosnitch.wire.v1.PluginLogResponse
+	22, // 22: picosnitch.wire.v1.Host.OpenExecutable:output_type -> picosnitch.wire.v1.Piece
+	16, // [16:23] is the sub-list for method output_type
+	9,  // [9:16] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_host_proto_init() }
@@ -554,18 +1327,21 @@ func file_host_proto_init() {
 		return
 	}
 	file_query_proto_init()
+	file_record_proto_init()
+	file_keeper_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_host_proto_rawDesc), len(file_host_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   7,
+			NumEnums:      2,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_host_proto_goTypes,
 		DependencyIndexes: file_host_proto_depIdxs,
+		EnumInfos:         file_host_proto_enumTypes,
 		MessageInfos:      file_host_proto_msgTypes,
 	}.Build()
 	File_host_proto = out.File

@@ -21,9 +21,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Host_Status_FullMethodName  = "/picosnitch.wire.v1.Host/Status"
-	Host_Plugins_FullMethodName = "/picosnitch.wire.v1.Host/Plugins"
-	Host_Query_FullMethodName   = "/picosnitch.wire.v1.Host/Query"
+	Host_Status_FullMethodName         = "/picosnitch.wire.v1.Host/Status"
+	Host_Plugins_FullMethodName        = "/picosnitch.wire.v1.Host/Plugins"
+	Host_Query_FullMethodName          = "/picosnitch.wire.v1.Host/Query"
+	Host_Watch_FullMethodName          = "/picosnitch.wire.v1.Host/Watch"
+	Host_Control_FullMethodName        = "/picosnitch.wire.v1.Host/Control"
+	Host_PluginLog_FullMethodName      = "/picosnitch.wire.v1.Host/PluginLog"
+	Host_OpenExecutable_FullMethodName = "/picosnitch.wire.v1.Host/OpenExecutable"
 )
 
 // HostClient is the client API for Host service.
@@ -36,6 +40,14 @@ type HostClient interface {
 	Plugins(ctx context.Context, in *PluginsRequest, opts ...grpc.CallOption) (*PluginsResponse, error)
 	// Query is answered by a store plugin, through the host.
 	Query(ctx context.Context, in *StoreQuery, opts ...grpc.CallOption) (grpc.ServerStreamingClient[QueryPage], error)
+	// Watch is the live feed. A reader that is too slow misses the oldest and is told how many; it delays nobody.
+	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchPage], error)
+	// Control acts on one plugin.
+	Control(ctx context.Context, in *ControlRequest, opts ...grpc.CallOption) (*ControlResponse, error)
+	// PluginLog gives what a plugin said last, and how its last incarnations ended.
+	PluginLog(ctx context.Context, in *PluginLogRequest, opts ...grpc.CallOption) (*PluginLogResponse, error)
+	// OpenExecutable streams a file by its hash, checked again while it is read. Only plugins to whom that is granted.
+	OpenExecutable(ctx context.Context, in *OpenExecutableRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Piece], error)
 }
 
 type hostClient struct {
@@ -85,6 +97,64 @@ func (c *hostClient) Query(ctx context.Context, in *StoreQuery, opts ...grpc.Cal
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Host_QueryClient = grpc.ServerStreamingClient[QueryPage]
 
+func (c *hostClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchPage], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Host_ServiceDesc.Streams[1], Host_Watch_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchRequest, WatchPage]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Host_WatchClient = grpc.ServerStreamingClient[WatchPage]
+
+func (c *hostClient) Control(ctx context.Context, in *ControlRequest, opts ...grpc.CallOption) (*ControlResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ControlResponse)
+	err := c.cc.Invoke(ctx, Host_Control_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *hostClient) PluginLog(ctx context.Context, in *PluginLogRequest, opts ...grpc.CallOption) (*PluginLogResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PluginLogResponse)
+	err := c.cc.Invoke(ctx, Host_PluginLog_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *hostClient) OpenExecutable(ctx context.Context, in *OpenExecutableRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Piece], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Host_ServiceDesc.Streams[2], Host_OpenExecutable_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[OpenExecutableRequest, Piece]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Host_OpenExecutableClient = grpc.ServerStreamingClient[Piece]
+
 // HostServer is the server API for Host service.
 // All implementations must embed UnimplementedHostServer
 // for forward compatibility.
@@ -95,6 +165,14 @@ type HostServer interface {
 	Plugins(context.Context, *PluginsRequest) (*PluginsResponse, error)
 	// Query is answered by a store plugin, through the host.
 	Query(*StoreQuery, grpc.ServerStreamingServer[QueryPage]) error
+	// Watch is the live feed. A reader that is too slow misses the oldest and is told how many; it delays nobody.
+	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchPage]) error
+	// Control acts on one plugin.
+	Control(context.Context, *ControlRequest) (*ControlResponse, error)
+	// PluginLog gives what a plugin said last, and how its last incarnations ended.
+	PluginLog(context.Context, *PluginLogRequest) (*PluginLogResponse, error)
+	// OpenExecutable streams a file by its hash, checked again while it is read. Only plugins to whom that is granted.
+	OpenExecutable(*OpenExecutableRequest, grpc.ServerStreamingServer[Piece]) error
 	mustEmbedUnimplementedHostServer()
 }
 
@@ -113,6 +191,18 @@ func (UnimplementedHostServer) Plugins(context.Context, *PluginsRequest) (*Plugi
 }
 func (UnimplementedHostServer) Query(*StoreQuery, grpc.ServerStreamingServer[QueryPage]) error {
 	return status.Error(codes.Unimplemented, "method Query not implemented")
+}
+func (UnimplementedHostServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchPage]) error {
+	return status.Error(codes.Unimplemented, "method Watch not implemented")
+}
+func (UnimplementedHostServer) Control(context.Context, *ControlRequest) (*ControlResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Control not implemented")
+}
+func (UnimplementedHostServer) PluginLog(context.Context, *PluginLogRequest) (*PluginLogResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PluginLog not implemented")
+}
+func (UnimplementedHostServer) OpenExecutable(*OpenExecutableRequest, grpc.ServerStreamingServer[Piece]) error {
+	return status.Error(codes.Unimplemented, "method OpenExecutable not implemented")
 }
 func (UnimplementedHostServer) mustEmbedUnimplementedHostServer() {}
 func (UnimplementedHostServer) testEmbeddedByValue()              {}
@@ -182,6 +272,64 @@ func _Host_Query_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Host_QueryServer = grpc.ServerStreamingServer[QueryPage]
 
+func _Host_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(HostServer).Watch(m, &grpc.GenericServerStream[WatchRequest, WatchPage]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Host_WatchServer = grpc.ServerStreamingServer[WatchPage]
+
+func _Host_Control_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ControlRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServer).Control(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Host_Control_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServer).Control(ctx, req.(*ControlRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Host_PluginLog_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PluginLogRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServer).PluginLog(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Host_PluginLog_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServer).PluginLog(ctx, req.(*PluginLogRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Host_OpenExecutable_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(OpenExecutableRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(HostServer).OpenExecutable(m, &grpc.GenericServerStream[OpenExecutableRequest, Piece]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Host_OpenExecutableServer = grpc.ServerStreamingServer[Piece]
+
 // Host_ServiceDesc is the grpc.ServiceDesc for Host service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -197,11 +345,29 @@ var Host_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Plugins",
 			Handler:    _Host_Plugins_Handler,
 		},
+		{
+			MethodName: "Control",
+			Handler:    _Host_Control_Handler,
+		},
+		{
+			MethodName: "PluginLog",
+			Handler:    _Host_PluginLog_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Query",
 			Handler:       _Host_Query_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Watch",
+			Handler:       _Host_Watch_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "OpenExecutable",
+			Handler:       _Host_OpenExecutable_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -1005,11 +1005,288 @@ func (x *Rewind) GetWatermark() *Watermark {
 	return nil
 }
 
+type JudgeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sha256        []byte                 `protobuf:"bytes,1,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Path          *Text                  `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JudgeRequest) Reset() {
+	*x = JudgeRequest{}
+	mi := &file_plugin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JudgeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JudgeRequest) ProtoMessage() {}
+
+func (x *JudgeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JudgeRequest.ProtoReflect.Descriptor instead.
+func (*JudgeRequest) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *JudgeRequest) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *JudgeRequest) GetPath() *Text {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *JudgeRequest) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+// JudgeResponse has a verdict, or says when to ask again and why.
+type JudgeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verdict       *Verdict               `protobuf:"bytes,1,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	RetryAfter    int64                  `protobuf:"varint,2,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"` // ns; 0 with no verdict: never, reason says why
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JudgeResponse) Reset() {
+	*x = JudgeResponse{}
+	mi := &file_plugin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JudgeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JudgeResponse) ProtoMessage() {}
+
+func (x *JudgeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JudgeResponse.ProtoReflect.Descriptor instead.
+func (*JudgeResponse) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *JudgeResponse) GetVerdict() *Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return nil
+}
+
+func (x *JudgeResponse) GetRetryAfter() int64 {
+	if x != nil {
+		return x.RetryAfter
+	}
+	return 0
+}
+
+func (x *JudgeResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type LocateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ips           [][]byte               `protobuf:"bytes,1,rep,name=ips,proto3" json:"ips,omitempty"` // 4 or 16 bytes each, at most 1024
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LocateRequest) Reset() {
+	*x = LocateRequest{}
+	mi := &file_plugin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LocateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LocateRequest) ProtoMessage() {}
+
+func (x *LocateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LocateRequest.ProtoReflect.Descriptor instead.
+func (*LocateRequest) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *LocateRequest) GetIps() [][]byte {
+	if x != nil {
+		return x.Ips
+	}
+	return nil
+}
+
+type LocateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Locations     []*Location            `protobuf:"bytes,1,rep,name=locations,proto3" json:"locations,omitempty"` // one per address, in the order asked; empty where nothing is known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LocateResponse) Reset() {
+	*x = LocateResponse{}
+	mi := &file_plugin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LocateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LocateResponse) ProtoMessage() {}
+
+func (x *LocateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LocateResponse.ProtoReflect.Descriptor instead.
+func (*LocateResponse) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *LocateResponse) GetLocations() []*Location {
+	if x != nil {
+		return x.Locations
+	}
+	return nil
+}
+
+type Location struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Country       string                 `protobuf:"bytes,1,opt,name=country,proto3" json:"country,omitempty"` // ISO 3166 alpha-2
+	CountryName   string                 `protobuf:"bytes,2,opt,name=country_name,json=countryName,proto3" json:"country_name,omitempty"`
+	Asn           uint32                 `protobuf:"varint,3,opt,name=asn,proto3" json:"asn,omitempty"`
+	Organization  string                 `protobuf:"bytes,4,opt,name=organization,proto3" json:"organization,omitempty"` // of the autonomous system
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Location) Reset() {
+	*x = Location{}
+	mi := &file_plugin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Location) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Location) ProtoMessage() {}
+
+func (x *Location) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Location.ProtoReflect.Descriptor instead.
+func (*Location) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Location) GetCountry() string {
+	if x != nil {
+		return x.Country
+	}
+	return ""
+}
+
+func (x *Location) GetCountryName() string {
+	if x != nil {
+		return x.CountryName
+	}
+	return ""
+}
+
+func (x *Location) GetAsn() uint32 {
+	if x != nil {
+		return x.Asn
+	}
+	return 0
+}
+
+func (x *Location) GetOrganization() string {
+	if x != nil {
+		return x.Organization
+	}
+	return ""
+}
+
 var File_plugin_proto protoreflect.FileDescriptor
 
 const file_plugin_proto_rawDesc = "" +
 	"\n" +
-	"\fplugin.proto\x12\x12picosnitch.wire.v1\x1a\vquery.proto\"%\n" +
+	"\fplugin.proto\x12\x12picosnitch.wire.v1\x1a\vquery.proto\x1a\frecord.proto\"%\n" +
 	"\x0fDescribeRequest\x12\x12\n" +
 	"\x04wire\x18\x01 \x01(\rR\x04wire\"\xdc\x01\n" +
 	"\x10DescribeResponse\x12\x12\n" +
@@ -1078,7 +1355,25 @@ const file_plugin_proto_rawDesc = "" +
 	"\tsequences\x18\x01 \x03(\x04R\tsequences\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"E\n" +
 	"\x06Rewind\x12;\n" +
-	"\twatermark\x18\x01 \x01(\v2\x1d.picosnitch.wire.v1.WatermarkR\twatermark2\xd8\x02\n" +
+	"\twatermark\x18\x01 \x01(\v2\x1d.picosnitch.wire.v1.WatermarkR\twatermark\"h\n" +
+	"\fJudgeRequest\x12\x16\n" +
+	"\x06sha256\x18\x01 \x01(\fR\x06sha256\x12,\n" +
+	"\x04path\x18\x02 \x01(\v2\x18.picosnitch.wire.v1.TextR\x04path\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\"\x7f\n" +
+	"\rJudgeResponse\x125\n" +
+	"\averdict\x18\x01 \x01(\v2\x1b.picosnitch.wire.v1.VerdictR\averdict\x12\x1f\n" +
+	"\vretry_after\x18\x02 \x01(\x03R\n" +
+	"retryAfter\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"!\n" +
+	"\rLocateRequest\x12\x10\n" +
+	"\x03ips\x18\x01 \x03(\fR\x03ips\"L\n" +
+	"\x0eLocateResponse\x12:\n" +
+	"\tlocations\x18\x01 \x03(\v2\x1c.picosnitch.wire.v1.LocationR\tlocations\"}\n" +
+	"\bLocation\x12\x18\n" +
+	"\acountry\x18\x01 \x01(\tR\acountry\x12!\n" +
+	"\fcountry_name\x18\x02 \x01(\tR\vcountryName\x12\x10\n" +
+	"\x03asn\x18\x03 \x01(\rR\x03asn\x12\"\n" +
+	"\forganization\x18\x04 \x01(\tR\forganization2\xd8\x02\n" +
 	"\x06Plugin\x12U\n" +
 	"\bDescribe\x12#.picosnitch.wire.v1.DescribeRequest\x1a$.picosnitch.wire.v1.DescribeResponse\x12X\n" +
 	"\tConfigure\x12$.picosnitch.wire.v1.ConfigureRequest\x1a%.picosnitch.wire.v1.ConfigureResponse\x12O\n" +
@@ -1087,7 +1382,11 @@ const file_plugin_proto_rawDesc = "" +
 	"\x04Sink\x12L\n" +
 	"\x05Apply\x12 .picosnitch.wire.v1.ApplyRequest\x1a!.picosnitch.wire.v1.ApplyResponse2L\n" +
 	"\x05Store\x12C\n" +
-	"\x05Query\x12\x19.picosnitch.wire.v1.Query\x1a\x1d.picosnitch.wire.v1.QueryPage0\x01B1Z/github.com/picosnitch/picosnitch/sdk/proto;wireb\x06proto3"
+	"\x05Query\x12\x19.picosnitch.wire.v1.Query\x1a\x1d.picosnitch.wire.v1.QueryPage0\x012X\n" +
+	"\bVerdicts\x12L\n" +
+	"\x05Judge\x12 .picosnitch.wire.v1.JudgeRequest\x1a!.picosnitch.wire.v1.JudgeResponse2Z\n" +
+	"\aLocator\x12O\n" +
+	"\x06Locate\x12!.picosnitch.wire.v1.LocateRequest\x1a\".picosnitch.wire.v1.LocateResponseB1Z/github.com/picosnitch/picosnitch/sdk/proto;wireb\x06proto3"
 
 var (
 	file_plugin_proto_rawDescOnce sync.Once
@@ -1102,7 +1401,7 @@ func file_plugin_proto_rawDescGZIP() []byte {
 }
 
 var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_plugin_proto_goTypes = []any{
 	(HealthResponse_State)(0), // 0: picosnitch.wire.v1.HealthResponse.State
 	(*DescribeRequest)(nil),   // 1: picosnitch.wire.v1.DescribeRequest
@@ -1121,38 +1420,52 @@ var file_plugin_proto_goTypes = []any{
 	(*RetryAfter)(nil),        // 14: picosnitch.wire.v1.RetryAfter
 	(*Rejected)(nil),          // 15: picosnitch.wire.v1.Rejected
 	(*Rewind)(nil),            // 16: picosnitch.wire.v1.Rewind
-	nil,                       // 17: picosnitch.wire.v1.HealthResponse.MetricsEntry
-	(*Query)(nil),             // 18: picosnitch.wire.v1.Query
-	(*QueryPage)(nil),         // 19: picosnitch.wire.v1.QueryPage
+	(*JudgeRequest)(nil),      // 17: picosnitch.wire.v1.JudgeRequest
+	(*JudgeResponse)(nil),     // 18: picosnitch.wire.v1.JudgeResponse
+	(*LocateRequest)(nil),     // 19: picosnitch.wire.v1.LocateRequest
+	(*LocateResponse)(nil),    // 20: picosnitch.wire.v1.LocateResponse
+	(*Location)(nil),          // 21: picosnitch.wire.v1.Location
+	nil,                       // 22: picosnitch.wire.v1.HealthResponse.MetricsEntry
+	(*Text)(nil),              // 23: picosnitch.wire.v1.Text
+	(*Verdict)(nil),           // 24: picosnitch.wire.v1.Verdict
+	(*Query)(nil),             // 25: picosnitch.wire.v1.Query
+	(*QueryPage)(nil),         // 26: picosnitch.wire.v1.QueryPage
 }
 var file_plugin_proto_depIdxs = []int32{
 	3,  // 0: picosnitch.wire.v1.DescribeResponse.needs:type_name -> picosnitch.wire.v1.Needs
 	6,  // 1: picosnitch.wire.v1.ConfigureResponse.watermarks:type_name -> picosnitch.wire.v1.Watermark
 	0,  // 2: picosnitch.wire.v1.HealthResponse.state:type_name -> picosnitch.wire.v1.HealthResponse.State
-	17, // 3: picosnitch.wire.v1.HealthResponse.metrics:type_name -> picosnitch.wire.v1.HealthResponse.MetricsEntry
+	22, // 3: picosnitch.wire.v1.HealthResponse.metrics:type_name -> picosnitch.wire.v1.HealthResponse.MetricsEntry
 	13, // 4: picosnitch.wire.v1.ApplyResponse.acknowledged:type_name -> picosnitch.wire.v1.Acknowledged
 	14, // 5: picosnitch.wire.v1.ApplyResponse.retry_after:type_name -> picosnitch.wire.v1.RetryAfter
 	15, // 6: picosnitch.wire.v1.ApplyResponse.rejected:type_name -> picosnitch.wire.v1.Rejected
 	16, // 7: picosnitch.wire.v1.ApplyResponse.rewind:type_name -> picosnitch.wire.v1.Rewind
 	6,  // 8: picosnitch.wire.v1.Acknowledged.watermark:type_name -> picosnitch.wire.v1.Watermark
 	6,  // 9: picosnitch.wire.v1.Rewind.watermark:type_name -> picosnitch.wire.v1.Watermark
-	1,  // 10: picosnitch.wire.v1.Plugin.Describe:input_type -> picosnitch.wire.v1.DescribeRequest
-	4,  // 11: picosnitch.wire.v1.Plugin.Configure:input_type -> picosnitch.wire.v1.ConfigureRequest
-	7,  // 12: picosnitch.wire.v1.Plugin.Health:input_type -> picosnitch.wire.v1.HealthRequest
-	9,  // 13: picosnitch.wire.v1.Plugin.Drain:input_type -> picosnitch.wire.v1.DrainRequest
-	11, // 14: picosnitch.wire.v1.Sink.Apply:input_type -> picosnitch.wire.v1.ApplyRequest
-	18, // 15: picosnitch.wire.v1.Store.Query:input_type -> picosnitch.wire.v1.Query
-	2,  // 16: picosnitch.wire.v1.Plugin.Describe:output_type -> picosnitch.wire.v1.DescribeResponse
-	5,  // 17: picosnitch.wire.v1.Plugin.Configure:output_type -> picosnitch.wire.v1.ConfigureResponse
-	8,  // 18: picosnitch.wire.v1.Plugin.Health:output_type -> picosnitch.wire.v1.HealthResponse
-	10, // 19: picosnitch.wire.v1.Plugin.Drain:output_type -> picosnitch.wire.v1.DrainResponse
-	12, // 20: picosnitch.wire.v1.Sink.Apply:output_type -> picosnitch.wire.v1.ApplyResponse
-	19, // 21: picosnitch.wire.v1.Store.Query:output_type -> picosnitch.wire.v1.QueryPage
-	16, // [16:22] is the sub-list for method output_type
-	10, // [10:16] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	23, // 10: picosnitch.wire.v1.JudgeRequest.path:type_name -> picosnitch.wire.v1.Text
+	24, // 11: picosnitch.wire.v1.JudgeResponse.verdict:type_name -> picosnitch.wire.v1.Verdict
+	21, // 12: picosnitch.wire.v1.LocateResponse.locations:type_name -> picosnitch.wire.v1.Location
+	1,  // 13: picosnitch.wire.v1.Plugin.Describe:input_type -> picosnitch.wire.v1.DescribeRequest
+	4,  // 14: picosnitch.wire.v1.Plugin.Configure:input_type -> picosnitch.wire.v1.ConfigureRequest
+	7,  // 15: picosnitch.wire.v1.Plugin.Health:input_type -> picosnitch.wire.v1.HealthRequest
+	9,  // 16: picosnitch.wire.v1.Plugin.Drain:input_type -> picosnitch.wire.v1.DrainRequest
+	11, // 17: picosnitch.wire.v1.Sink.Apply:input_type -> picosnitch.wire.v1.ApplyRequest
+	25, // 18: picosnitch.wire.v1.Store.Query:input_type -> picosnitch.wire.v1.Query
+	17, // 19: picosnitch.wire.v1.Verdicts.Judge:input_type -> picosnitch.wire.v1.JudgeRequest
+	19, // 20: picosnitch.wire.v1.Locator.Locate:input_type -> picosnitch.wire.v1.LocateRequest
+	2,  // 21: picosnitch.wire.v1.Plugin.Describe:output_type -> picosnitch.wire.v1.DescribeResponse
+	5,  // 22: picosnitch.wire.v1.Plugin.Configure:output_type -> picosnitch.wire.v1.ConfigureResponse
+	8,  // 23: picosnitch.wire.v1.Plugin.Health:output_type -> picosnitch.wire.v1.HealthResponse
+	10, // 24: picosnitch.wire.v1.Plugin.Drain:output_type -> picosnitch.wire.v1.DrainResponse
+	12, // 25: picosnitch.wire.v1.Sink.Apply:output_type -> picosnitch.wire.v1.ApplyResponse
+	26, // 26: picosnitch.wire.v1.Store.Query:output_type -> picosnitch.wire.v1.QueryPage
+	18, // 27: picosnitch.wire.v1.Verdicts.Judge:output_type -> picosnitch.wire.v1.JudgeResponse
+	20, // 28: picosnitch.wire.v1.Locator.Locate:output_type -> picosnitch.wire.v1.LocateResponse
+	21, // [21:29] is the sub-list for method output_type
+	13, // [13:21] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_plugin_proto_init() }
@@ -1161,6 +1474,7 @@ func file_plugin_proto_init() {
 		return
 	}
 	file_query_proto_init()
+	file_record_proto_init()
 	file_plugin_proto_msgTypes[11].OneofWrappers = []any{
 		(*ApplyResponse_Acknowledged)(nil),
 		(*ApplyResponse_RetryAfter)(nil),
@@ -1173,9 +1487,9 @@ func file_plugin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugin_proto_rawDesc), len(file_plugin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   22,
 			NumExtensions: 0,
-			NumServices:   3,
+			NumServices:   5,
 		},
 		GoTypes:           file_plugin_proto_goTypes,
 		DependencyIndexes: file_plugin_proto_depIdxs,

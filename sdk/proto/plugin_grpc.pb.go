@@ -456,3 +456,215 @@ var Store_ServiceDesc = grpc.ServiceDesc{
 	},
 	Metadata: "plugin.proto",
 }
+
+const (
+	Verdicts_Judge_FullMethodName = "/picosnitch.wire.v1.Verdicts/Judge"
+)
+
+// VerdictsClient is the client API for Verdicts service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Verdicts judges files by their hash. The host asks once per hash, again after retry_after, and makes the answers records.
+type VerdictsClient interface {
+	Judge(ctx context.Context, in *JudgeRequest, opts ...grpc.CallOption) (*JudgeResponse, error)
+}
+
+type verdictsClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewVerdictsClient(cc grpc.ClientConnInterface) VerdictsClient {
+	return &verdictsClient{cc}
+}
+
+func (c *verdictsClient) Judge(ctx context.Context, in *JudgeRequest, opts ...grpc.CallOption) (*JudgeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JudgeResponse)
+	err := c.cc.Invoke(ctx, Verdicts_Judge_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// VerdictsServer is the server API for Verdicts service.
+// All implementations must embed UnimplementedVerdictsServer
+// for forward compatibility.
+//
+// Verdicts judges files by their hash. The host asks once per hash, again after retry_after, and makes the answers records.
+type VerdictsServer interface {
+	Judge(context.Context, *JudgeRequest) (*JudgeResponse, error)
+	mustEmbedUnimplementedVerdictsServer()
+}
+
+// UnimplementedVerdictsServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedVerdictsServer struct{}
+
+func (UnimplementedVerdictsServer) Judge(context.Context, *JudgeRequest) (*JudgeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Judge not implemented")
+}
+func (UnimplementedVerdictsServer) mustEmbedUnimplementedVerdictsServer() {}
+func (UnimplementedVerdictsServer) testEmbeddedByValue()                  {}
+
+// UnsafeVerdictsServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to VerdictsServer will
+// result in compilation errors.
+type UnsafeVerdictsServer interface {
+	mustEmbedUnimplementedVerdictsServer()
+}
+
+func RegisterVerdictsServer(s grpc.ServiceRegistrar, srv VerdictsServer) {
+	// If the following call panics, it indicates UnimplementedVerdictsServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Verdicts_ServiceDesc, srv)
+}
+
+func _Verdicts_Judge_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JudgeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VerdictsServer).Judge(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Verdicts_Judge_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VerdictsServer).Judge(ctx, req.(*JudgeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Verdicts_ServiceDesc is the grpc.ServiceDesc for Verdicts service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Verdicts_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "picosnitch.wire.v1.Verdicts",
+	HandlerType: (*VerdictsServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Judge",
+			Handler:    _Verdicts_Judge_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "plugin.proto",
+}
+
+const (
+	Locator_Locate_FullMethodName = "/picosnitch.wire.v1.Locator/Locate"
+)
+
+// LocatorClient is the client API for Locator service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Locator tells where addresses lie. Its answers are not stored; they may be asked for again at any time.
+type LocatorClient interface {
+	Locate(ctx context.Context, in *LocateRequest, opts ...grpc.CallOption) (*LocateResponse, error)
+}
+
+type locatorClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewLocatorClient(cc grpc.ClientConnInterface) LocatorClient {
+	return &locatorClient{cc}
+}
+
+func (c *locatorClient) Locate(ctx context.Context, in *LocateRequest, opts ...grpc.CallOption) (*LocateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LocateResponse)
+	err := c.cc.Invoke(ctx, Locator_Locate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// LocatorServer is the server API for Locator service.
+// All implementations must embed UnimplementedLocatorServer
+// for forward compatibility.
+//
+// Locator tells where addresses lie. Its answers are not stored; they may be asked for again at any time.
+type LocatorServer interface {
+	Locate(context.Context, *LocateRequest) (*LocateResponse, error)
+	mustEmbedUnimplementedLocatorServer()
+}
+
+// UnimplementedLocatorServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedLocatorServer struct{}
+
+func (UnimplementedLocatorServer) Locate(context.Context, *LocateRequest) (*LocateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Locate not implemented")
+}
+func (UnimplementedLocatorServer) mustEmbedUnimplementedLocatorServer() {}
+func (UnimplementedLocatorServer) testEmbeddedByValue()                 {}
+
+// UnsafeLocatorServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to LocatorServer will
+// result in compilation errors.
+type UnsafeLocatorServer interface {
+	mustEmbedUnimplementedLocatorServer()
+}
+
+func RegisterLocatorServer(s grpc.ServiceRegistrar, srv LocatorServer) {
+	// If the following call panics, it indicates UnimplementedLocatorServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Locator_ServiceDesc, srv)
+}
+
+func _Locator_Locate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LocateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LocatorServer).Locate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Locator_Locate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LocatorServer).Locate(ctx, req.(*LocateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Locator_ServiceDesc is the grpc.ServiceDesc for Locator service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Locator_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "picosnitch.wire.v1.Locator",
+	HandlerType: (*LocatorServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Locate",
+			Handler:    _Locator_Locate_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "plugin.proto",
+}

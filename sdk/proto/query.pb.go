@@ -138,6 +138,7 @@ type Query struct {
 	Limit         uint32                 `protobuf:"varint,9,opt,name=limit,proto3" json:"limit,omitempty"`    // rows; 0: the store's default (1000)
 	Cursor        []byte                 `protobuf:"bytes,10,opt,name=cursor,proto3" json:"cursor,omitempty"`  // of the page before
 	Totals        bool                   `protobuf:"varint,11,opt,name=totals,proto3" json:"totals,omitempty"` // also sum up everything that matches
+	Others        bool                   `protobuf:"varint,12,opt,name=others,proto3" json:"others,omitempty"` // also sum up what limit leaves out; not with a bucket
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -245,6 +246,13 @@ func (x *Query) GetCursor() []byte {
 func (x *Query) GetTotals() bool {
 	if x != nil {
 		return x.Totals
+	}
+	return false
+}
+
+func (x *Query) GetOthers() bool {
+	if x != nil {
+		return x.Others
 	}
 	return false
 }
@@ -527,9 +535,12 @@ type QueryPage struct {
 	Rows          []*QueryRow            `protobuf:"bytes,2,rep,name=rows,proto3" json:"rows,omitempty"`
 	Cursor        []byte                 `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"` // set on the last page when more rows exist
 	Totals        *Measures              `protobuf:"bytes,4,opt,name=totals,proto3" json:"totals,omitempty"`
-	Gaps          []*Gap                 `protobuf:"bytes,5,rep,name=gaps,proto3" json:"gaps,omitempty"`        // WHAT = GAPS
-	Notices       []*Notice              `protobuf:"bytes,6,rep,name=notices,proto3" json:"notices,omitempty"`  // WHAT = NOTICES
-	Scanned       int64                  `protobuf:"varint,7,opt,name=scanned,proto3" json:"scanned,omitempty"` // rows looked at so far, for progress
+	Gaps          []*Gap                 `protobuf:"bytes,5,rep,name=gaps,proto3" json:"gaps,omitempty"`                                       // WHAT = GAPS
+	Notices       []*Notice              `protobuf:"bytes,6,rep,name=notices,proto3" json:"notices,omitempty"`                                 // WHAT = NOTICES
+	Scanned       int64                  `protobuf:"varint,7,opt,name=scanned,proto3" json:"scanned,omitempty"`                                // rows looked at so far, for progress
+	Scan          int64                  `protobuf:"varint,8,opt,name=scan,proto3" json:"scan,omitempty"`                                      // rows to look at, about; 0: not known
+	Others        *Measures              `protobuf:"bytes,9,opt,name=others,proto3" json:"others,omitempty"`                                   // on the last page, when asked for
+	OthersGroups  uint64                 `protobuf:"varint,10,opt,name=others_groups,json=othersGroups,proto3" json:"others_groups,omitempty"` // groups in others
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -609,6 +620,27 @@ func (x *QueryPage) GetNotices() []*Notice {
 func (x *QueryPage) GetScanned() int64 {
 	if x != nil {
 		return x.Scanned
+	}
+	return 0
+}
+
+func (x *QueryPage) GetScan() int64 {
+	if x != nil {
+		return x.Scan
+	}
+	return 0
+}
+
+func (x *QueryPage) GetOthers() *Measures {
+	if x != nil {
+		return x.Others
+	}
+	return nil
+}
+
+func (x *QueryPage) GetOthersGroups() uint64 {
+	if x != nil {
+		return x.OthersGroups
 	}
 	return 0
 }
@@ -859,7 +891,7 @@ var File_query_proto protoreflect.FileDescriptor
 
 const file_query_proto_rawDesc = "" +
 	"\n" +
-	"\vquery.proto\x12\x12picosnitch.wire.v1\x1a\frecord.proto\"\xf2\x02\n" +
+	"\vquery.proto\x12\x12picosnitch.wire.v1\x1a\frecord.proto\"\x8a\x03\n" +
 	"\x05Query\x122\n" +
 	"\x04what\x18\x01 \x01(\x0e2\x1e.picosnitch.wire.v1.Query.WhatR\x04what\x12\x0e\n" +
 	"\x02by\x18\x02 \x03(\tR\x02by\x120\n" +
@@ -872,7 +904,8 @@ const file_query_proto_rawDesc = "" +
 	"\x05limit\x18\t \x01(\rR\x05limit\x12\x16\n" +
 	"\x06cursor\x18\n" +
 	" \x01(\fR\x06cursor\x12\x16\n" +
-	"\x06totals\x18\v \x01(\bR\x06totals\"(\n" +
+	"\x06totals\x18\v \x01(\bR\x06totals\x12\x16\n" +
+	"\x06others\x18\f \x01(\bR\x06others\"(\n" +
 	"\x04What\x12\t\n" +
 	"\x05FLOWS\x10\x00\x12\b\n" +
 	"\x04GAPS\x10\x01\x12\v\n" +
@@ -900,7 +933,7 @@ const file_query_proto_rawDesc = "" +
 	"\x06PREFIX\x10\x01\x12\r\n" +
 	"\tSUBSTRING\x10\x02\x12\n" +
 	"\n" +
-	"\x06SUBNET\x10\x03\"\xa2\x02\n" +
+	"\x06SUBNET\x10\x03\"\x91\x03\n" +
 	"\tQueryPage\x12\x18\n" +
 	"\acolumns\x18\x01 \x03(\tR\acolumns\x120\n" +
 	"\x04rows\x18\x02 \x03(\v2\x1c.picosnitch.wire.v1.QueryRowR\x04rows\x12\x16\n" +
@@ -908,7 +941,11 @@ const file_query_proto_rawDesc = "" +
 	"\x06totals\x18\x04 \x01(\v2\x1c.picosnitch.wire.v1.MeasuresR\x06totals\x12+\n" +
 	"\x04gaps\x18\x05 \x03(\v2\x17.picosnitch.wire.v1.GapR\x04gaps\x124\n" +
 	"\anotices\x18\x06 \x03(\v2\x1a.picosnitch.wire.v1.NoticeR\anotices\x12\x18\n" +
-	"\ascanned\x18\a \x01(\x03R\ascanned\"\x8f\x01\n" +
+	"\ascanned\x18\a \x01(\x03R\ascanned\x12\x12\n" +
+	"\x04scan\x18\b \x01(\x03R\x04scan\x124\n" +
+	"\x06others\x18\t \x01(\v2\x1c.picosnitch.wire.v1.MeasuresR\x06others\x12#\n" +
+	"\rothers_groups\x18\n" +
+	" \x01(\x04R\fothersGroups\"\x8f\x01\n" +
 	"\bQueryRow\x121\n" +
 	"\x06values\x18\x01 \x03(\v2\x19.picosnitch.wire.v1.ValueR\x06values\x12\x16\n" +
 	"\x06bucket\x18\x02 \x01(\x03R\x06bucket\x128\n" +
@@ -970,13 +1007,14 @@ var file_query_proto_depIdxs = []int32{
 	10, // 10: picosnitch.wire.v1.QueryPage.totals:type_name -> picosnitch.wire.v1.Measures
 	11, // 11: picosnitch.wire.v1.QueryPage.gaps:type_name -> picosnitch.wire.v1.Gap
 	12, // 12: picosnitch.wire.v1.QueryPage.notices:type_name -> picosnitch.wire.v1.Notice
-	9,  // 13: picosnitch.wire.v1.QueryRow.values:type_name -> picosnitch.wire.v1.Value
-	10, // 14: picosnitch.wire.v1.QueryRow.measures:type_name -> picosnitch.wire.v1.Measures
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	10, // 13: picosnitch.wire.v1.QueryPage.others:type_name -> picosnitch.wire.v1.Measures
+	9,  // 14: picosnitch.wire.v1.QueryRow.values:type_name -> picosnitch.wire.v1.Value
+	10, // 15: picosnitch.wire.v1.QueryRow.measures:type_name -> picosnitch.wire.v1.Measures
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_query_proto_init() }
