@@ -75,8 +75,30 @@ static __always_inline int datagram_source(struct __sk_buff *skb, struct peer *f
 	return 1;
 }
 
+struct sctp_header {
+	__be16 source;
+	__be16 destination;
+	__be32 tag;
+	__be32 checksum;
+	__u8 chunk; /* type of the first one */
+};
+
+#define SCTP_DATA 0
+#define SCTP_INIT 1
+
+/* Whether the packet is what a call to send makes; acknowledgements and the like leave in anybody's context. */
+static __always_inline int sctp_sent(struct __sk_buff *skb, __u32 offset, __u16 *port)
+{
+	struct sctp_header header;
+
+	if (bpf_skb_load_bytes(skb, offset, &header, offsetof(struct sctp_header, chunk) + 1))
+		return 0;
+	*port = bpf_ntohs(header.destination);
+	return header.chunk == SCTP_DATA || header.chunk == SCTP_INIT;
+}
+
 /*
- * A packet that leaves a raw or ICMP socket, in the context of its sender: no hook names the address that the call gave,
+ * A packet that leaves a raw, ICMP or one-to-many SCTP socket, in the context of its sender: no hook names the address that the call gave,
  * the packet does. It is noted with the socket, not the thread: the kernel's own ICMP answers leave in anybody's context.
  */
 static __always_inline void on_departure(struct __sk_buff *skb, struct bpf_sock *sk)
@@ -85,8 +107,21 @@ static __always_inline void on_departure(struct __sk_buff *skb, struct bpf_sock 
 	struct ipv4_header v4;
 	struct ipv6_header v6;
 	struct peer *to;
+	__u32 transport;
+	__u16 port = 0;
 
 	if (!active())
+		return;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, 0, &v4, sizeof(v4)))
+			return;
+		transport = v4.length * 4;
+	} else {
+		if (bpf_skb_load_bytes(skb, 0, &v6, sizeof(v6)))
+			return;
+		transport = sizeof(v6);
+	}
+	if (sk->protocol == IPPROTO_SCTP && !sctp_sent(skb, transport, &port))
 		return;
 	state = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state) {
@@ -94,15 +129,11 @@ static __always_inline void on_departure(struct __sk_buff *skb, struct bpf_sock 
 		return;
 	}
 	to = &state->peers[DEPARTED];
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if (bpf_skb_load_bytes(skb, 0, &v4, sizeof(v4)))
-			return;
+	if (skb->protocol == bpf_htons(ETH_P_IP))
 		map_v4(to->address, v4.destination);
-	} else {
-		if (bpf_skb_load_bytes(skb, 0, &v6, sizeof(v6)))
-			return;
+	else
 		copy_v6(to->address, v6.destination);
-	}
+	to->port = port;
 	to->generation = bpf_get_current_task(); /* a cgroup program cannot ask for the thread's id before 6.10 */
 	to->state = SLOT_SET;
 }

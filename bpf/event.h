@@ -8,7 +8,7 @@
 
 #include "kernel.h"
 
-#define LAYOUT 2
+#define LAYOUT 3
 
 /* A process instance: one program image run by one process of this boot. */
 struct process_key {
@@ -55,6 +55,7 @@ enum result {
 enum flow_flag {
 	FLOW_EXISTING = 1, /* found by an iterator at start */
 	FLOW_KERNEL = 2,   /* the socket has no file: it is the kernel's own */
+	FLOW_ESTIMATE = 8, /* some bytes are what was encrypted, not what was taken */
 	FLOW_LISTENER = 4, /* process is the one that listens, not one that was seen to accept */
 };
 
@@ -139,10 +140,13 @@ struct process {
 	__u32 path_length;      /* of the whole */
 	__u32 arguments_length; /* of the whole */
 	__u32 path_kept;        /* of a path longer than TEXT_LONG its end is kept */
+	__u32 script_length;    /* kept; 0: no script was executed */
+	__u32 pad;
 	__u8 name[16];
 	__u8 tty[16];
 	__u8 path[TEXT_SHORT];
 	__u8 arguments[TEXT_SHORT];
+	__u8 script[TEXT_SHORT]; /* as exec was given it, whose interpreter runs */
 };
 
 /* Path and arguments of a process for which TEXT_SHORT was too short. */
@@ -164,6 +168,7 @@ enum uncounted {
 	UNCOUNTED_XDP = 1,
 	UNCOUNTED_RX_RING = 2,
 	UNCOUNTED_TUN = 3,
+	UNCOUNTED_RECEIVE_ZC = 4,
 };
 
 /* A hint that something changed in the map `processes`. */

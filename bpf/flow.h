@@ -56,6 +56,7 @@ struct count {
 	__u8 result;
 	__u8 flags;
 	__u8 softirq; /* the current task has nothing to do with it */
+	__u16 protocol; /* if it is not the socket's own */
 	__u32 uid;    /* then: of the process that it belongs to */
 };
 
@@ -175,7 +176,7 @@ static __always_inline void describe_flow(struct flow *f, struct sock *sk, const
 
 	f->netns = sk->__sk_common.skc_net.net->ns.inum;
 	f->ifindex = sk->__sk_common.skc_bound_dev_if;
-	f->protocol = sk->sk_protocol;
+	f->protocol = c->protocol ? c->protocol : sk->sk_protocol;
 	describe_local(f, sk, key->family);
 	f->flags = c->flags;
 	f->uid = c->uid;

@@ -11,6 +11,10 @@
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_endian.h>
 
+#ifndef offsetof
+#define offsetof(type, member) __builtin_offsetof(type, member)
+#endif
+
 #define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
@@ -18,12 +22,16 @@
 #define AF_NETLINK 16
 #define AF_PACKET 17
 #define AF_ALG 38
+#define SOCK_STREAM 1
 #define SOCK_RAW 3
+#define SOCK_SEQPACKET 5
 #define IPPROTO_ICMP 1
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define IPPROTO_ICMPV6 58
+#define IPPROTO_SCTP 132
 #define IPPROTO_UDPLITE 136
+#define IPPROTO_MPTCP 262
 #define ETH_P_IP 0x0800
 #define MSG_PEEK 0x2
 #define MSG_ERRQUEUE 0x2000
@@ -116,12 +124,19 @@ struct inet_sock {
 struct inet_connection_sock {
 	struct inet_sock icsk_inet;
 	const void *icsk_ulp_ops;
+	void *icsk_ulp_data;
+};
+
+struct mptcp_subflow_context {
+	__u32 mp_join : 1;
+	struct sock *conn; /* the application's socket */
 };
 
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u32 copied_seq;
 	__u32 rcv_nxt;
+	_Bool is_mptcp; /* a path of an MPTCP socket */
 };
 
 struct packet_sock {
@@ -134,6 +149,7 @@ struct sk_buff {
 	struct sock *sk;
 	__be16 protocol;
 	__u16 network_header;
+	__u16 transport_header;
 	unsigned char *head;
 };
 
@@ -229,6 +245,8 @@ struct file {
 
 struct linux_binprm {
 	struct file *file;
+	const char *filename; /* as given */
+	const char *interp;   /* what is run: the same pointer but for scripts */
 };
 
 struct mm_struct {
@@ -281,8 +299,24 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
+struct io_wq_work;
+
+struct io_worker {
+	struct io_wq_work *cur_work;
+};
+
+struct io_wq_work {
+	unsigned int flags;
+};
+
+struct io_kiocb {
+	__u8 opcode;
+	struct io_wq_work work;
+};
+
 struct task_struct {
 	unsigned int flags;
+	void *worker_private;
 	struct mm_struct *mm;
 	int pid;
 	int tgid;

@@ -15,16 +15,25 @@ static __always_inline int counted_family(__u16 family)
 	return family && family != AF_UNIX && family != AF_NETLINK && family != AF_KEY && family != AF_ALG;
 }
 
+/* A family whose calls end in no function that is known here, on kernels without tracepoints for all of them. */
+static __always_inline int other_family(struct sock *sk)
+{
+	__u16 family = sk->__sk_common.skc_family;
+
+	return !internet(family) && family != AF_PACKET;
+}
+
 /* Sockets whose calls may each name another peer. */
 static __always_inline int udp(struct sock *sk)
 {
 	return sk->sk_protocol == IPPROTO_UDP || sk->sk_protocol == IPPROTO_UDPLITE;
 }
 
-/* Likewise, but without a hook that names it: the packet itself tells. */
+/* Likewise, but without a hook that names it: the packet itself tells. SCTP: one socket for many associations. */
 static __always_inline int bare(__u16 type, __u16 protocol)
 {
-	return type == SOCK_RAW || protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
+	return type == SOCK_RAW || protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6 ||
+	       (protocol == IPPROTO_SCTP && type == SOCK_SEQPACKET);
 }
 
 static __always_inline int datagram(struct sock *sk)

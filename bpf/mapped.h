@@ -37,6 +37,26 @@ static __always_inline int takes_mapped(long call)
 	return call == 71 || call == 76 || call == 209; /* arm64: sendfile, splice, getsockopt */
 }
 
+#define PF_IO_WORKER 0x10
+#define IORING_OP_SPLICE 30
+
+/* Whether what runs takes bytes without receiving. A worker of io_uring runs no system call: its request tells. */
+static __always_inline int takes_mapped_now(struct task_struct *task)
+{
+	struct io_worker *worker;
+	struct io_kiocb *request;
+	struct io_wq_work *work;
+
+	if (!(task->flags & PF_IO_WORKER))
+		return takes_mapped(system_call(task));
+	worker = BPF_CORE_READ(task, worker_private);
+	work = BPF_CORE_READ(worker, cur_work);
+	if (!work)
+		return 0;
+	request = (void *)work - bpf_core_field_offset(struct io_kiocb, work);
+	return BPF_CORE_READ(request, opcode) == IORING_OP_SPLICE;
+}
+
 /* How far the reader has come since the last look, without the FIN, which no call returned. */
 static __always_inline __u32 advance(struct socket_state *state, struct tcp_sock *tcp, struct sock *sk)
 {
@@ -55,13 +75,44 @@ static __always_inline __u32 advance(struct socket_state *state, struct tcp_sock
 	return step;
 }
 
-static __always_inline int on_space(struct sock *sk)
+/*
+ * splice() out of a socket has ended, on kernels that tell. Of a socket whose protocol is not plain TCP (kernel TLS) this is
+ * the only place where the bytes that the process got are known.
+ */
+static __always_inline int on_splice(struct file *file, long length)
+{
+	struct control *ctl = active();
+	struct flow_key key = {};
+	struct count c = { .receives = 1 };
+	struct socket *socket;
+	struct tcp_sock *tcp;
+	struct sock *sk;
+
+	if (!ctl || length <= 0)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	sk = socket ? socket->sk : NULL;
+	if (!sk || !internet(sk->__sk_common.skc_family) || sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	tcp = (struct tcp_sock *)sk;
+	if (!BPF_CORE_READ(tcp, inet_conn.icsk_ulp_ops))
+		return 0;
+	c.received = length;
+	begin_key(sk, &key, &c);
+	internet_peer(sk, &key);
+	count_flow(sk, ctl, &key, &c);
+	return 0;
+}
+
+/* splices_seen: on_splice is at work too. */
+static __always_inline int on_space(struct sock *sk, int splices_seen)
 {
 	struct control *ctl = active();
 	struct tcp_sock *tcp = (struct tcp_sock *)sk;
 	struct flow_key key = {};
 	struct count c = { .receives = 1 };
 	struct socket_state *state;
+	struct flow *f;
 
 	if (!ctl)
 		return 0;
@@ -69,10 +120,20 @@ static __always_inline int on_space(struct sock *sk)
 	if (!state)
 		return 0;
 	c.received = advance(state, tcp, sk);
-	if (!c.received || !takes_mapped(system_call(bpf_get_current_task_btf())) || BPF_CORE_READ(tcp, inet_conn.icsk_ulp_ops))
+	if (!c.received || !takes_mapped_now(bpf_get_current_task_btf()))
 		return 0;
+	if (BPF_CORE_READ(tcp, inet_conn.icsk_ulp_ops)) {
+		if (splices_seen)
+			return 0;
+		c.flags = FLOW_ESTIMATE; /* what was taken is text in clear; this is what it was encrypted */
+	}
 	begin_key(sk, &key, &c);
 	internet_peer(sk, &key);
 	count_flow(sk, ctl, &key, &c);
+	if (!c.flags)
+		return 0;
+	f = flow_of(ctl, &key);
+	if (f)
+		f->flags |= c.flags;
 	return 0;
 }

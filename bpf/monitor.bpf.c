@@ -35,7 +35,20 @@ int BPF_PROG(sock_receive, struct sock *sk, int length, int flags)
 SEC("tp_btf/tcp_rcv_space_adjust")
 int BPF_PROG(tcp_space, struct sock *sk)
 {
-	return on_space(sk);
+	return on_space(sk, 0);
+}
+
+/* The same beside the one below, which sees what is spliced out of encrypted sockets. Never both. */
+SEC("tp_btf/tcp_rcv_space_adjust")
+int BPF_PROG(tcp_space_beside, struct sock *sk)
+{
+	return on_space(sk, 1);
+}
+
+SEC("fexit/sock_splice_read")
+int BPF_PROG(splice_read, struct file *file, void *position, void *pipe, __u64 size, unsigned int flags, long length)
+{
+	return on_splice(file, length);
 }
 
 /* Packets that are copied to a reader. */
@@ -89,7 +102,7 @@ int BPF_PROG(inet6_receive, struct socket *socket, struct msghdr *message, __u64
 SEC("fexit/sock_common_recvmsg")
 int BPF_PROG(common_receive, struct socket *socket, struct msghdr *message, __u64 size, int flags, int length)
 {
-	return on_receive(socket->sk, length, flags);
+	return internet(socket->sk->__sk_common.skc_family) ? on_receive(socket->sk, length, flags) : 0;
 }
 
 SEC("fexit/packet_recvmsg")
@@ -98,10 +111,29 @@ int BPF_PROG(packet_receive, struct socket *socket, struct msghdr *message, __u6
 	return on_receive(socket->sk, length, flags);
 }
 
+/* Families without a function of their own above: vsock, Bluetooth and whatever else there is. */
+SEC("fexit/sock_sendmsg")
+int BPF_PROG(other_send, struct socket *socket, struct msghdr *message, int length)
+{
+	return other_family(socket->sk) ? on_send(socket->sk, length) : 0;
+}
+
+SEC("fexit/sock_recvmsg")
+int BPF_PROG(other_receive, struct socket *socket, struct msghdr *message, int flags, int length)
+{
+	return other_family(socket->sk) ? on_receive(socket->sk, length, flags) : 0;
+}
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(sock_state, struct sock *sk, int old, int new)
 {
 	return on_state(sk, old, new);
+}
+
+SEC("cgroup/sock_create")
+int socket_create(struct bpf_sock *sk)
+{
+	return on_create(sk);
 }
 
 SEC("sockops")
@@ -207,6 +239,12 @@ SEC("cgroup/setsockopt")
 int set_option(struct bpf_sockopt *ctx)
 {
 	return on_option(ctx);
+}
+
+SEC("tp_btf/io_uring_register")
+int BPF_PROG(ring_register, void *ring, unsigned int operation)
+{
+	return on_register(operation);
 }
 
 SEC("cgroup/dev")

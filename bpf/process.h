@@ -239,6 +239,18 @@ static __always_inline void describe_arguments(struct scratch *s, struct task_st
 	bpf_probe_read_user(s->texts.arguments, length, (void *)start);
 }
 
+/* The script that was executed, if the program is its interpreter. */
+static __always_inline void describe_script(struct process *p, struct linux_binprm *binprm)
+{
+	const char *given = BPF_CORE_READ(binprm, filename);
+	long length;
+
+	if (given == BPF_CORE_READ(binprm, interp))
+		return;
+	length = bpf_probe_read_kernel_str(p->script, sizeof(p->script), given);
+	p->script_length = length > 1 ? length - 1 : 0;
+}
+
 /* Whether the user of a new entry has room for it. */
 static __always_inline int process_room(__u32 uid, struct control *ctl)
 {
@@ -293,6 +305,7 @@ static __always_inline int on_exec(struct task_struct *task, struct linux_binprm
 	describe_file(&s->process, binprm->file);
 	describe_path(s, binprm->file, zero);
 	describe_arguments(s, task);
+	describe_script(&s->process, binprm);
 	store_process(&key, &s->process, &s->texts, ctl);
 	old = bpf_map_lookup_elem(&processes, &before);
 	if (old)

@@ -40,72 +40,205 @@ static __always_inline __u8 connect_result(struct sock *sk)
 	return RESULT_FAILED;
 }
 
-/*
- * connect() and listen() run in the caller's context; what comes of a connect, and an accept, happen wherever the packet
- * is processed, and belong to the process that was remembered.
- */
-static __always_inline int on_state(struct sock *sk, int old, int new)
+/* One path of an MPTCP socket: the application knows, and is told of, that socket alone. */
+static __always_inline int path_of_mptcp(struct sock *sk)
 {
-	struct control *ctl = active();
+	struct tcp_sock *tcp = (struct tcp_sock *)sk;
+
+	return sk->sk_protocol == IPPROTO_TCP && bpf_core_field_exists(tcp->is_mptcp) && BPF_CORE_READ(tcp, is_mptcp);
+}
+
+static __always_inline void begin_state(struct sock *sk, struct flow_key *key)
+{
+	key->family = sk->__sk_common.skc_family;
+	key->peer_kind = PEER_EXACT;
+	key->socket = cookie_of(sk);
+}
+
+/* Who is current, unless the socket is the kernel's own. */
+static __always_inline void state_caller(struct sock *sk, struct flow_key *key, struct count *c)
+{
+	if (kernel_owned(sk))
+		c->flags |= FLOW_KERNEL;
+	else
+		process_of(bpf_get_current_task_btf(), &key->process);
+}
+
+/* Whom the socket was remembered for: what happens now happens wherever the packet is processed. */
+static __always_inline struct socket_state *state_owner(struct sock *sk, struct flow_key *key, struct count *c)
+{
+	struct socket_state *state = bpf_sk_storage_get(&sockets, sk, 0, 0);
+
+	if (!state)
+		return NULL;
+	key->process = state->owner;
+	c->softirq = 1;
+	c->uid = state->uid;
+	return state;
+}
+
+/* connect() begins, in the caller's context. on_connect comes next, unless there is no route or no port. */
+static __always_inline int on_connecting(struct sock *sk)
+{
 	struct flow_key key = {};
 	struct count c = {};
 	struct socket_state *state;
 
-	if (!ctl || !internet(sk->__sk_common.skc_family))
-		return 0;
-	if (new != TCP_SYN_SENT && new != TCP_LISTEN && old != TCP_SYN_SENT && !(old == TCP_SYN_RECV && new == TCP_ESTABLISHED))
-		return 0;
-	key.family = sk->__sk_common.skc_family;
-	key.peer_kind = PEER_EXACT;
-	key.socket = cookie_of(sk);
-	if (new == TCP_SYN_SENT || new == TCP_LISTEN) {
-		if (kernel_owned(sk))
-			c.flags = FLOW_KERNEL;
-		else
-			process_of(bpf_get_current_task_btf(), &key.process);
-		state = claim(sk, &key.process);
-		if (state && new == TCP_SYN_SENT) {
-			state->greeting = GREETING_EXPECTED;
-			state->connecting = CONNECT_BEGUN;
-			return 0; /* on_connect comes next, unless there is no route or no port */
-		}
-	} else {
-		state = bpf_sk_storage_get(&sockets, sk, 0, 0);
-		if (!state)
-			return 0;
-		if (new == TCP_ESTABLISHED)
-			follow(state, sk);
-		key.process = state->owner;
-		c.softirq = 1;
-		c.uid = state->uid;
-		if (state->connecting == CONNECT_BEGUN)
-			c.connects = 1;
-		state->connecting = CONNECT_NONE;
+	state_caller(sk, &key, &c);
+	state = claim(sk, &key.process);
+	if (state) {
+		state->greeting = GREETING_EXPECTED;
+		state->connecting = CONNECT_BEGUN;
 	}
-	c.direction = DIRECTION_OUT;
-	if (new == TCP_LISTEN)
-		key.peer_kind = PEER_NONE;
-	else
-		internet_peer(sk, &key);
-	if (new == TCP_LISTEN) {
-		c.listens = 1;
-		c.direction = DIRECTION_IN;
-		c.result = RESULT_LISTENING;
-	} else if (new == TCP_SYN_SENT) {
-		c.connects = 1;
-		c.result = RESULT_PENDING;
-	} else if (new == TCP_ESTABLISHED && old == TCP_SYN_SENT) {
+	return 0;
+}
+
+/* listen(), in the caller's context. */
+static __always_inline int on_listening(struct sock *sk, struct control *ctl)
+{
+	struct count c = { .listens = 1, .direction = DIRECTION_IN, .result = RESULT_LISTENING };
+	struct flow_key key = {};
+
+	begin_state(sk, &key);
+	key.peer_kind = PEER_NONE;
+	state_caller(sk, &key, &c);
+	claim(sk, &key.process);
+	return count_state(sk, ctl, &key, &c);
+}
+
+/* What came of a connect. */
+static __always_inline int on_connected(struct sock *sk, struct control *ctl, int new)
+{
+	struct count c = { .direction = DIRECTION_OUT };
+	struct flow_key key = {};
+	struct socket_state *state = state_owner(sk, &key, &c);
+
+	if (!state)
+		return 0;
+	begin_state(sk, &key);
+	internet_peer(sk, &key);
+	c.connects = state->connecting == CONNECT_BEGUN;
+	state->connecting = CONNECT_NONE;
+	if (new == TCP_ESTABLISHED) {
+		if (sk->sk_protocol == IPPROTO_TCP)
+			follow(state, sk);
 		c.result = RESULT_OPEN;
-	} else if (new == TCP_ESTABLISHED) {
-		c.accepts = 1;
-		c.direction = DIRECTION_IN;
-		c.result = RESULT_OPEN;
-		c.flags = FLOW_LISTENER;
 	} else {
 		c.failures = 1;
 		c.result = connect_result(sk);
 	}
 	return count_state(sk, ctl, &key, &c);
+}
+
+/* A connection to a listening socket, whose state the new one inherits. */
+static __always_inline int on_accepted(struct sock *sk, struct control *ctl)
+{
+	struct count c = { .accepts = 1, .direction = DIRECTION_IN, .result = RESULT_OPEN, .flags = FLOW_LISTENER };
+	struct flow_key key = {};
+	struct socket_state *state = state_owner(sk, &key, &c);
+
+	if (!state)
+		return 0;
+	begin_state(sk, &key);
+	internet_peer(sk, &key);
+	state->connecting = CONNECT_NONE;
+	follow(state, sk);
+	return count_state(sk, ctl, &key, &c);
+}
+
+/*
+ * SCTP tells of a one-to-one socket only when its association is open: of a connect, wherever the packet is processed, or
+ * in accept(), where the new socket has no file yet.
+ */
+static __always_inline int on_association(struct sock *sk, struct control *ctl)
+{
+	struct count c = { .result = RESULT_OPEN };
+	struct flow_key key = {};
+
+	if (sk->sk_type != SOCK_STREAM)
+		return 0;
+	begin_state(sk, &key);
+	internet_peer(sk, &key);
+	if (sk->sk_socket) {
+		if (!state_owner(sk, &key, &c))
+			return 0;
+		c.connects = 1;
+		c.direction = DIRECTION_OUT;
+	} else {
+		process_of(bpf_get_current_task_btf(), &key.process);
+		c.accepts = 1;
+		c.direction = DIRECTION_IN;
+	}
+	return count_state(sk, ctl, &key, &c);
+}
+
+/*
+ * The paths of MPTCP sockets are no rows of their own. But a connection that is accepted has its addresses in its first
+ * path only, while its own socket is being made.
+ */
+static __always_inline int on_path(struct sock *sk, struct control *ctl, int old, int new)
+{
+	struct count c = { .accepts = 1, .direction = DIRECTION_IN, .result = RESULT_OPEN, .flags = FLOW_LISTENER,
+			   .protocol = IPPROTO_MPTCP };
+	struct mptcp_subflow_context *path = BPF_CORE_READ((struct tcp_sock *)sk, inet_conn.icsk_ulp_data);
+	struct flow_key key = {};
+	struct sock *whole;
+
+	if (new == TCP_LISTEN) {
+		state_caller(sk, &key, &c);
+		claim(sk, &key.process);
+		return 0;
+	}
+	if (old != TCP_SYN_RECV || new != TCP_ESTABLISHED || !path || BPF_CORE_READ_BITFIELD_PROBED(path, mp_join))
+		return 0;
+	if (!state_owner(sk, &key, &c))
+		return 0;
+	whole = BPF_CORE_READ(path, conn);
+	key.family = sk->__sk_common.skc_family;
+	key.peer_kind = PEER_EXACT;
+	key.socket = BPF_CORE_READ(whole, __sk_common.skc_cookie.counter); /* on_state has seen to it that there is one */
+	internet_peer(sk, &key);
+	return count_state(sk, ctl, &key, &c);
+}
+
+static __always_inline int on_state(struct sock *sk, int old, int new)
+{
+	struct control *ctl = active();
+
+	if (!ctl || !internet(sk->__sk_common.skc_family))
+		return 0;
+	if (path_of_mptcp(sk))
+		return on_path(sk, ctl, old, new);
+	if (new == TCP_LISTEN)
+		return old == TCP_LISTEN ? 0 : on_listening(sk, ctl);
+	if (new == TCP_SYN_SENT)
+		return on_connecting(sk);
+	if (sk->sk_protocol == IPPROTO_SCTP)
+		return new == TCP_ESTABLISHED ? on_association(sk, ctl) : 0;
+	if (old == TCP_SYN_SENT)
+		return on_connected(sk, ctl, new);
+	if (sk->sk_protocol == IPPROTO_MPTCP)
+		cookie_of(sk); /* from now on it has one, for on_path */
+	if (old == TCP_SYN_RECV && new == TCP_ESTABLISHED)
+		return on_accepted(sk, ctl);
+	return 0;
+}
+
+/* An SCTP socket is made: nothing else tells, once its association opens, whose it is. */
+static __always_inline int on_create(struct bpf_sock *sk)
+{
+	struct socket_state *state;
+
+	if (sk->protocol != IPPROTO_SCTP || !active())
+		return 1;
+	state = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!state) {
+		lost(LOSS_SOCKET_STORAGE, 0, 0);
+		return 1;
+	}
+	process_of(bpf_get_current_task_btf(), &state->owner);
+	state->uid = bpf_get_current_uid_gid();
+	return 1;
 }
 
 /*

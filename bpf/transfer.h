@@ -57,6 +57,7 @@ static __always_inline void departed_to(struct sock *sk, struct flow_key *key)
 	if (state && state->peers[DEPARTED].state == SLOT_SET && state->peers[DEPARTED].generation == bpf_get_current_task()) {
 		state->peers[DEPARTED].state = SLOT_FREE;
 		__builtin_memcpy(key->peer, state->peers[DEPARTED].address, 16);
+		key->peer_port = state->peers[DEPARTED].port;
 	} else if (sk->__sk_common.skc_state == TCP_ESTABLISHED) {
 		socket_peer(sk, key);
 	} else {
@@ -137,7 +138,17 @@ static __noinline int note_candidates(struct sock *sk, struct control *ctl, stru
 	return 0;
 }
 
-/* A packet is copied to the reader of a raw or ICMP socket: it tells where it came from. */
+/* The port that an SCTP packet came from. */
+static __always_inline __u16 sctp_source(const struct sk_buff *skb)
+{
+	struct sctp_header header;
+
+	if (bpf_probe_read_kernel(&header, sizeof(header.source), skb->head + skb->transport_header))
+		return 0;
+	return bpf_ntohs(header.source);
+}
+
+/* A packet is copied to the reader of a raw, ICMP or one-to-many SCTP socket: it tells where it came from. */
 static __always_inline int on_copy(const struct sk_buff *skb)
 {
 	struct named_peer peer = { .fresh = 1 };
@@ -158,6 +169,8 @@ static __always_inline int on_copy(const struct sk_buff *skb)
 			return 0;
 		copy_v6(peer.address, v6.source);
 	}
+	if (sk->sk_protocol == IPPROTO_SCTP)
+		peer.port = sctp_source(skb);
 	peer.socket = sk->__sk_common.skc_cookie.counter; /* 0 if nobody has asked for it yet */
 	name_peer(peer.socket, &peer);
 	return 0;

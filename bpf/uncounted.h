@@ -48,6 +48,16 @@ static __always_inline int on_option(struct bpf_sockopt *ctx)
 	return 1;
 }
 
+#define IORING_REGISTER_ZCRX_IFQ 32
+
+/* io_uring's zero-copy receive: the network card writes into memory that the process shares with the kernel. */
+static __always_inline int on_register(unsigned int operation)
+{
+	if (operation == IORING_REGISTER_ZCRX_IFQ && active())
+		uncounted(bpf_get_current_task_btf(), UNCOUNTED_RECEIVE_ZC);
+	return 0;
+}
+
 #define TUN_MAJOR 10
 #define TUN_MINOR 200
 

@@ -102,6 +102,7 @@ func (c *converter) process(key kernelProcessKey, p *kernelProcess) (*Process, e
 		e.Arguments.Value = Bytes(strings.TrimSuffix(string(e.Arguments.Value), "\x00"))
 		e.Arguments.Length = len(e.Arguments.Value)
 	}
+	e.Script = Text{Value: text(p.Script[:]), Length: int(p.ScriptLength)}
 	return e, nil
 }
 
@@ -179,6 +180,9 @@ func (c *converter) flow(key *kernelFlowKey, f *kernelFlow) Flow {
 	}
 	if internet(key.Family) {
 		out.Local = endpoint(f.Local, f.LocalPort, f.Ifindex)
+	}
+	if f.Flags&uint8(kernelFlowFlagFLOW_ESTIMATE) != 0 {
+		out.Counting = wire.Counting_COUNTING_ESTIMATE
 	}
 	switch {
 	case out.Existing && out.Sends+out.Receives == 0:

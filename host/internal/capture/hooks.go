@@ -54,18 +54,23 @@ func hooks() []hook {
 		{"peers of IPv6 datagrams that are received", false, cgroup(kernelProgReceiveV6)},
 		{"peers of raw and ICMP sockets that send, and names in TLS and QUIC", false, cgroup(kernelProgDepart)},
 		{"peers of raw and ICMP sockets that receive", false, tracepoint(kernelProgPacketCopy)},
-		{"bytes that leave a TCP socket by splice, sendfile or mapping", false, tracepoint(kernelProgTcpSpace)},
+		{"bytes that leave a TCP socket by splice, sendfile or mapping", false, []way{
+			{name: "tracepoint and fexit", programs: []string{kernelProgTcpSpaceBeside, kernelProgSpliceRead}},
+			{name: "tracepoint", programs: []string{kernelProgTcpSpace}},
+		}},
 		{"AF_XDP sockets and mapped packet rings", false, cgroup(kernelProgSetOption)},
+		{"io_uring's zero-copy receive", false, tracepoint(kernelProgRingRegister)},
 		{"TUN devices that are opened", false, cgroup(kernelProgOpenDevice)},
+		{"owners of SCTP associations", false, cgroup(kernelProgSocketCreate)},
 		{"connects that have no answer yet", false, cgroup(kernelProgTcpEvent)},
 		{"connects, accepts and listens", false, tracepoint(kernelProgSockState)},
 		{"bytes received", true, []way{
 			{name: "tracepoint", programs: []string{kernelProgSockReceive}},
-			{name: "fexit", programs: []string{kernelProgInetReceive, kernelProgInet6Receive}, optional: []string{kernelProgCommonReceive, kernelProgPacketReceive}},
+			{name: "fexit", programs: []string{kernelProgInetReceive, kernelProgInet6Receive}, optional: []string{kernelProgCommonReceive, kernelProgPacketReceive, kernelProgOtherReceive}},
 		}},
 		{"bytes sent", true, []way{
 			{name: "tracepoint", programs: []string{kernelProgSockSend}},
-			{name: "fexit", programs: []string{kernelProgInetSend, kernelProgInet6Send}, optional: []string{kernelProgInetSendpage, kernelProgPacketSend}},
+			{name: "fexit", programs: []string{kernelProgInetSend, kernelProgInet6Send}, optional: []string{kernelProgInetSendpage, kernelProgPacketSend, kernelProgOtherSend}},
 		}},
 	}
 }

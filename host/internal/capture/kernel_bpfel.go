@@ -86,6 +86,7 @@ type kernelFlowFlag uint32
 const (
 	kernelFlowFlagFLOW_EXISTING kernelFlowFlag = 1
 	kernelFlowFlagFLOW_KERNEL   kernelFlowFlag = 2
+	kernelFlowFlagFLOW_ESTIMATE kernelFlowFlag = 8
 	kernelFlowFlagFLOW_LISTENER kernelFlowFlag = 4
 )
 
@@ -213,10 +214,13 @@ type kernelProcess struct {
 	PathLength      uint32
 	ArgumentsLength uint32
 	PathKept        uint32
+	ScriptLength    uint32
+	Pad             uint32
 	Name            [16]uint8
 	Tty             [16]uint8
 	Path            [256]uint8
 	Arguments       [256]uint8
+	Script          [256]uint8
 }
 
 type kernelProcessFlag uint32
@@ -280,9 +284,10 @@ type kernelTexts struct {
 type kernelUncounted uint32
 
 const (
-	kernelUncountedUNCOUNTED_XDP     kernelUncounted = 1
-	kernelUncountedUNCOUNTED_RX_RING kernelUncounted = 2
-	kernelUncountedUNCOUNTED_TUN     kernelUncounted = 3
+	kernelUncountedUNCOUNTED_XDP        kernelUncounted = 1
+	kernelUncountedUNCOUNTED_RX_RING    kernelUncounted = 2
+	kernelUncountedUNCOUNTED_TUN        kernelUncounted = 3
+	kernelUncountedUNCOUNTED_RECEIVE_ZC kernelUncounted = 4
 )
 
 // Names of all BPF objects in the ELF.
@@ -322,6 +327,8 @@ const (
 	kernelProgNothing          = "nothing"
 	kernelProgOpenDevice       = "open_device"
 	kernelProgOpenFiles        = "open_files"
+	kernelProgOtherReceive     = "other_receive"
+	kernelProgOtherSend        = "other_send"
 	kernelProgPacketCopy       = "packet_copy"
 	kernelProgPacketReceive    = "packet_receive"
 	kernelProgPacketSend       = "packet_send"
@@ -330,14 +337,18 @@ const (
 	kernelProgProcessFork      = "process_fork"
 	kernelProgReceiveV4        = "receive_v4"
 	kernelProgReceiveV6        = "receive_v6"
+	kernelProgRingRegister     = "ring_register"
 	kernelProgSendToV4         = "send_to_v4"
 	kernelProgSendToV6         = "send_to_v6"
 	kernelProgSetOption        = "set_option"
 	kernelProgSockReceive      = "sock_receive"
 	kernelProgSockSend         = "sock_send"
 	kernelProgSockState        = "sock_state"
+	kernelProgSocketCreate     = "socket_create"
+	kernelProgSpliceRead       = "splice_read"
 	kernelProgTcpEvent         = "tcp_event"
 	kernelProgTcpSpace         = "tcp_space"
+	kernelProgTcpSpaceBeside   = "tcp_space_beside"
 	kernelProgTold             = "told"
 	kernelVarHostTgid          = "host_tgid"
 	kernelVarOwnTag            = "own_tag"
@@ -395,38 +406,44 @@ type kernelSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelProgramSpecs struct {
-	Arrive        *ebpf.ProgramSpec `ebpf:"arrive"`
-	Ask           *ebpf.ProgramSpec `ebpf:"ask"`
-	CommonReceive *ebpf.ProgramSpec `ebpf:"common_receive"`
-	Depart        *ebpf.ProgramSpec `ebpf:"depart"`
-	ExistingFiles *ebpf.ProgramSpec `ebpf:"existing_files"`
-	ExistingTasks *ebpf.ProgramSpec `ebpf:"existing_tasks"`
-	FileKeys      *ebpf.ProgramSpec `ebpf:"file_keys"`
-	Inet6Receive  *ebpf.ProgramSpec `ebpf:"inet6_receive"`
-	Inet6Send     *ebpf.ProgramSpec `ebpf:"inet6_send"`
-	InetReceive   *ebpf.ProgramSpec `ebpf:"inet_receive"`
-	InetSend      *ebpf.ProgramSpec `ebpf:"inet_send"`
-	InetSendpage  *ebpf.ProgramSpec `ebpf:"inet_sendpage"`
-	Nothing       *ebpf.ProgramSpec `ebpf:"nothing"`
-	OpenDevice    *ebpf.ProgramSpec `ebpf:"open_device"`
-	OpenFiles     *ebpf.ProgramSpec `ebpf:"open_files"`
-	PacketCopy    *ebpf.ProgramSpec `ebpf:"packet_copy"`
-	PacketReceive *ebpf.ProgramSpec `ebpf:"packet_receive"`
-	PacketSend    *ebpf.ProgramSpec `ebpf:"packet_send"`
-	ProcessExec   *ebpf.ProgramSpec `ebpf:"process_exec"`
-	ProcessExit   *ebpf.ProgramSpec `ebpf:"process_exit"`
-	ProcessFork   *ebpf.ProgramSpec `ebpf:"process_fork"`
-	ReceiveV4     *ebpf.ProgramSpec `ebpf:"receive_v4"`
-	ReceiveV6     *ebpf.ProgramSpec `ebpf:"receive_v6"`
-	SendToV4      *ebpf.ProgramSpec `ebpf:"send_to_v4"`
-	SendToV6      *ebpf.ProgramSpec `ebpf:"send_to_v6"`
-	SetOption     *ebpf.ProgramSpec `ebpf:"set_option"`
-	SockReceive   *ebpf.ProgramSpec `ebpf:"sock_receive"`
-	SockSend      *ebpf.ProgramSpec `ebpf:"sock_send"`
-	SockState     *ebpf.ProgramSpec `ebpf:"sock_state"`
-	TcpEvent      *ebpf.ProgramSpec `ebpf:"tcp_event"`
-	TcpSpace      *ebpf.ProgramSpec `ebpf:"tcp_space"`
-	Told          *ebpf.ProgramSpec `ebpf:"told"`
+	Arrive         *ebpf.ProgramSpec `ebpf:"arrive"`
+	Ask            *ebpf.ProgramSpec `ebpf:"ask"`
+	CommonReceive  *ebpf.ProgramSpec `ebpf:"common_receive"`
+	Depart         *ebpf.ProgramSpec `ebpf:"depart"`
+	ExistingFiles  *ebpf.ProgramSpec `ebpf:"existing_files"`
+	ExistingTasks  *ebpf.ProgramSpec `ebpf:"existing_tasks"`
+	FileKeys       *ebpf.ProgramSpec `ebpf:"file_keys"`
+	Inet6Receive   *ebpf.ProgramSpec `ebpf:"inet6_receive"`
+	Inet6Send      *ebpf.ProgramSpec `ebpf:"inet6_send"`
+	InetReceive    *ebpf.ProgramSpec `ebpf:"inet_receive"`
+	InetSend       *ebpf.ProgramSpec `ebpf:"inet_send"`
+	InetSendpage   *ebpf.ProgramSpec `ebpf:"inet_sendpage"`
+	Nothing        *ebpf.ProgramSpec `ebpf:"nothing"`
+	OpenDevice     *ebpf.ProgramSpec `ebpf:"open_device"`
+	OpenFiles      *ebpf.ProgramSpec `ebpf:"open_files"`
+	OtherReceive   *ebpf.ProgramSpec `ebpf:"other_receive"`
+	OtherSend      *ebpf.ProgramSpec `ebpf:"other_send"`
+	PacketCopy     *ebpf.ProgramSpec `ebpf:"packet_copy"`
+	PacketReceive  *ebpf.ProgramSpec `ebpf:"packet_receive"`
+	PacketSend     *ebpf.ProgramSpec `ebpf:"packet_send"`
+	ProcessExec    *ebpf.ProgramSpec `ebpf:"process_exec"`
+	ProcessExit    *ebpf.ProgramSpec `ebpf:"process_exit"`
+	ProcessFork    *ebpf.ProgramSpec `ebpf:"process_fork"`
+	ReceiveV4      *ebpf.ProgramSpec `ebpf:"receive_v4"`
+	ReceiveV6      *ebpf.ProgramSpec `ebpf:"receive_v6"`
+	RingRegister   *ebpf.ProgramSpec `ebpf:"ring_register"`
+	SendToV4       *ebpf.ProgramSpec `ebpf:"send_to_v4"`
+	SendToV6       *ebpf.ProgramSpec `ebpf:"send_to_v6"`
+	SetOption      *ebpf.ProgramSpec `ebpf:"set_option"`
+	SockReceive    *ebpf.ProgramSpec `ebpf:"sock_receive"`
+	SockSend       *ebpf.ProgramSpec `ebpf:"sock_send"`
+	SockState      *ebpf.ProgramSpec `ebpf:"sock_state"`
+	SocketCreate   *ebpf.ProgramSpec `ebpf:"socket_create"`
+	SpliceRead     *ebpf.ProgramSpec `ebpf:"splice_read"`
+	TcpEvent       *ebpf.ProgramSpec `ebpf:"tcp_event"`
+	TcpSpace       *ebpf.ProgramSpec `ebpf:"tcp_space"`
+	TcpSpaceBeside *ebpf.ProgramSpec `ebpf:"tcp_space_beside"`
+	Told           *ebpf.ProgramSpec `ebpf:"told"`
 }
 
 // kernelMapSpecs contains maps before they are loaded into the kernel.
@@ -556,38 +573,44 @@ type kernelVariables struct {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelPrograms struct {
-	Arrive        *ebpf.Program `ebpf:"arrive"`
-	Ask           *ebpf.Program `ebpf:"ask"`
-	CommonReceive *ebpf.Program `ebpf:"common_receive"`
-	Depart        *ebpf.Program `ebpf:"depart"`
-	ExistingFiles *ebpf.Program `ebpf:"existing_files"`
-	ExistingTasks *ebpf.Program `ebpf:"existing_tasks"`
-	FileKeys      *ebpf.Program `ebpf:"file_keys"`
-	Inet6Receive  *ebpf.Program `ebpf:"inet6_receive"`
-	Inet6Send     *ebpf.Program `ebpf:"inet6_send"`
-	InetReceive   *ebpf.Program `ebpf:"inet_receive"`
-	InetSend      *ebpf.Program `ebpf:"inet_send"`
-	InetSendpage  *ebpf.Program `ebpf:"inet_sendpage"`
-	Nothing       *ebpf.Program `ebpf:"nothing"`
-	OpenDevice    *ebpf.Program `ebpf:"open_device"`
-	OpenFiles     *ebpf.Program `ebpf:"open_files"`
-	PacketCopy    *ebpf.Program `ebpf:"packet_copy"`
-	PacketReceive *ebpf.Program `ebpf:"packet_receive"`
-	PacketSend    *ebpf.Program `ebpf:"packet_send"`
-	ProcessExec   *ebpf.Program `ebpf:"process_exec"`
-	ProcessExit   *ebpf.Program `ebpf:"process_exit"`
-	ProcessFork   *ebpf.Program `ebpf:"process_fork"`
-	ReceiveV4     *ebpf.Program `ebpf:"receive_v4"`
-	ReceiveV6     *ebpf.Program `ebpf:"receive_v6"`
-	SendToV4      *ebpf.Program `ebpf:"send_to_v4"`
-	SendToV6      *ebpf.Program `ebpf:"send_to_v6"`
-	SetOption     *ebpf.Program `ebpf:"set_option"`
-	SockReceive   *ebpf.Program `ebpf:"sock_receive"`
-	SockSend      *ebpf.Program `ebpf:"sock_send"`
-	SockState     *ebpf.Program `ebpf:"sock_state"`
-	TcpEvent      *ebpf.Program `ebpf:"tcp_event"`
-	TcpSpace      *ebpf.Program `ebpf:"tcp_space"`
-	Told          *ebpf.Program `ebpf:"told"`
+	Arrive         *ebpf.Program `ebpf:"arrive"`
+	Ask            *ebpf.Program `ebpf:"ask"`
+	CommonReceive  *ebpf.Program `ebpf:"common_receive"`
+	Depart         *ebpf.Program `ebpf:"depart"`
+	ExistingFiles  *ebpf.Program `ebpf:"existing_files"`
+	ExistingTasks  *ebpf.Program `ebpf:"existing_tasks"`
+	FileKeys       *ebpf.Program `ebpf:"file_keys"`
+	Inet6Receive   *ebpf.Program `ebpf:"inet6_receive"`
+	Inet6Send      *ebpf.Program `ebpf:"inet6_send"`
+	InetReceive    *ebpf.Program `ebpf:"inet_receive"`
+	InetSend       *ebpf.Program `ebpf:"inet_send"`
+	InetSendpage   *ebpf.Program `ebpf:"inet_sendpage"`
+	Nothing        *ebpf.Program `ebpf:"nothing"`
+	OpenDevice     *ebpf.Program `ebpf:"open_device"`
+	OpenFiles      *ebpf.Program `ebpf:"open_files"`
+	OtherReceive   *ebpf.Program `ebpf:"other_receive"`
+	OtherSend      *ebpf.Program `ebpf:"other_send"`
+	PacketCopy     *ebpf.Program `ebpf:"packet_copy"`
+	PacketReceive  *ebpf.Program `ebpf:"packet_receive"`
+	PacketSend     *ebpf.Program `ebpf:"packet_send"`
+	ProcessExec    *ebpf.Program `ebpf:"process_exec"`
+	ProcessExit    *ebpf.Program `ebpf:"process_exit"`
+	ProcessFork    *ebpf.Program `ebpf:"process_fork"`
+	ReceiveV4      *ebpf.Program `ebpf:"receive_v4"`
+	ReceiveV6      *ebpf.Program `ebpf:"receive_v6"`
+	RingRegister   *ebpf.Program `ebpf:"ring_register"`
+	SendToV4       *ebpf.Program `ebpf:"send_to_v4"`
+	SendToV6       *ebpf.Program `ebpf:"send_to_v6"`
+	SetOption      *ebpf.Program `ebpf:"set_option"`
+	SockReceive    *ebpf.Program `ebpf:"sock_receive"`
+	SockSend       *ebpf.Program `ebpf:"sock_send"`
+	SockState      *ebpf.Program `ebpf:"sock_state"`
+	SocketCreate   *ebpf.Program `ebpf:"socket_create"`
+	SpliceRead     *ebpf.Program `ebpf:"splice_read"`
+	TcpEvent       *ebpf.Program `ebpf:"tcp_event"`
+	TcpSpace       *ebpf.Program `ebpf:"tcp_space"`
+	TcpSpaceBeside *ebpf.Program `ebpf:"tcp_space_beside"`
+	Told           *ebpf.Program `ebpf:"told"`
 }
 
 func (p *kernelPrograms) Close() error {
@@ -607,6 +630,8 @@ func (p *kernelPrograms) Close() error {
 		p.Nothing,
 		p.OpenDevice,
 		p.OpenFiles,
+		p.OtherReceive,
+		p.OtherSend,
 		p.PacketCopy,
 		p.PacketReceive,
 		p.PacketSend,
@@ -615,14 +640,18 @@ func (p *kernelPrograms) Close() error {
 		p.ProcessFork,
 		p.ReceiveV4,
 		p.ReceiveV6,
+		p.RingRegister,
 		p.SendToV4,
 		p.SendToV6,
 		p.SetOption,
 		p.SockReceive,
 		p.SockSend,
 		p.SockState,
+		p.SocketCreate,
+		p.SpliceRead,
 		p.TcpEvent,
 		p.TcpSpace,
+		p.TcpSpaceBeside,
 		p.Told,
 	)
 }

@@ -65,7 +65,7 @@ func prepare(o *Options) (*ebpf.CollectionSpec, uint64, error) {
 }
 
 // layout is LAYOUT of event.h: maps of another one cannot be read.
-const layout = 2
+const layout = 3
 
 // versionDir is where the pins of a version lie.
 func versionDir(root string, tag uint64) string {

@@ -119,6 +119,8 @@ func uncountedWay(way uint32) string {
 		return "AF_XDP socket"
 	case kernelUncountedUNCOUNTED_RX_RING:
 		return "mapped packet ring"
+	case kernelUncountedUNCOUNTED_RECEIVE_ZC:
+		return "io_uring zero-copy receive"
 	case kernelUncountedUNCOUNTED_TUN:
 		return "TUN device"
 	}
