@@ -22,6 +22,7 @@
 #define AF_NETLINK 16
 #define AF_PACKET 17
 #define AF_ALG 38
+#define AF_VSOCK 40
 #define SOCK_STREAM 1
 #define SOCK_RAW 3
 #define SOCK_SEQPACKET 5

@@ -20,7 +20,7 @@ static __always_inline int other_family(struct sock *sk)
 {
 	__u16 family = sk->__sk_common.skc_family;
 
-	return !internet(family) && family != AF_PACKET;
+	return !internet(family) && family != AF_PACKET && family != AF_VSOCK;
 }
 
 /* Sockets whose calls may each name another peer. */

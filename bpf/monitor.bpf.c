@@ -111,7 +111,32 @@ int BPF_PROG(packet_receive, struct socket *socket, struct msghdr *message, __u6
 	return on_receive(socket->sk, length, flags);
 }
 
-/* Families without a function of their own above: vsock, Bluetooth and whatever else there is. */
+/* In a module: attached if it was there when the host started. */
+SEC("fexit/vsock_connectible_sendmsg")
+int BPF_PROG(vsock_send, struct socket *socket, struct msghdr *message, __u64 size, int length)
+{
+	return on_send(socket->sk, length);
+}
+
+SEC("fexit/vsock_dgram_sendmsg")
+int BPF_PROG(vsock_send_datagram, struct socket *socket, struct msghdr *message, __u64 size, int length)
+{
+	return on_send(socket->sk, length);
+}
+
+SEC("fexit/vsock_connectible_recvmsg")
+int BPF_PROG(vsock_receive, struct socket *socket, struct msghdr *message, __u64 size, int flags, int length)
+{
+	return on_receive(socket->sk, length, flags);
+}
+
+SEC("fexit/vsock_dgram_recvmsg")
+int BPF_PROG(vsock_receive_datagram, struct socket *socket, struct msghdr *message, __u64 size, int flags, int length)
+{
+	return on_receive(socket->sk, length, flags);
+}
+
+/* Families without a function of their own above: Bluetooth, CAN and whatever else there is. */
 SEC("fexit/sock_sendmsg")
 int BPF_PROG(other_send, struct socket *socket, struct msghdr *message, int length)
 {

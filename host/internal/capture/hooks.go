@@ -66,11 +66,13 @@ func hooks() []hook {
 		{"connects, accepts and listens", false, tracepoint(kernelProgSockState)},
 		{"bytes received", true, []way{
 			{name: "tracepoint", programs: []string{kernelProgSockReceive}},
-			{name: "fexit", programs: []string{kernelProgInetReceive, kernelProgInet6Receive}, optional: []string{kernelProgCommonReceive, kernelProgPacketReceive, kernelProgOtherReceive}},
+			{name: "fexit", programs: []string{kernelProgInetReceive, kernelProgInet6Receive}, optional: []string{
+				kernelProgCommonReceive, kernelProgPacketReceive, kernelProgVsockReceive, kernelProgVsockReceiveDatagram, kernelProgOtherReceive}},
 		}},
 		{"bytes sent", true, []way{
 			{name: "tracepoint", programs: []string{kernelProgSockSend}},
-			{name: "fexit", programs: []string{kernelProgInetSend, kernelProgInet6Send}, optional: []string{kernelProgInetSendpage, kernelProgPacketSend, kernelProgOtherSend}},
+			{name: "fexit", programs: []string{kernelProgInetSend, kernelProgInet6Send}, optional: []string{
+				kernelProgInetSendpage, kernelProgPacketSend, kernelProgVsockSend, kernelProgVsockSendDatagram, kernelProgOtherSend}},
 		}},
 	}
 }
@@ -89,10 +91,23 @@ func (a attachments) available(p *ebpf.ProgramSpec) bool {
 		var trace *btf.Typedef
 		return a.kernel.TypeByName("btf_trace_"+target, &trace) == nil
 	case "fexit":
-		var function *btf.Func
-		return a.kernel.TypeByName(target, &function) == nil
+		return a.function(target)
 	}
 	return true
+}
+
+// function tells whether the kernel, or a module that is loaded, has a function.
+func (a attachments) function(name string) bool {
+	var f *btf.Func
+	if a.kernel.TypeByName(name, &f) == nil {
+		return true
+	}
+	module, _, found := strings.Cut(name, "_") // the name of the module comes first in those that are asked for
+	if !found {
+		return false
+	}
+	spec, err := btf.LoadKernelModuleSpec(module)
+	return err == nil && spec.TypeByName(name, &f) == nil
 }
 
 func (a attachments) attach(p *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
