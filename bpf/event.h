@@ -55,8 +55,9 @@ enum result {
 enum flow_flag {
 	FLOW_EXISTING = 1, /* found by an iterator at start */
 	FLOW_KERNEL = 2,   /* the socket has no file: it is the kernel's own */
-	FLOW_ESTIMATE = 8, /* some bytes are what was encrypted, not what was taken */
 	FLOW_LISTENER = 4, /* process is the one that listens, not one that was seen to accept */
+	FLOW_ESTIMATE = 8, /* some bytes are what was encrypted, not what was taken */
+	FLOW_TUNNEL = 16,  /* packets of the kernel that carry others */
 };
 
 /* Sums of one flow_key in one generation. What follows the sums is written once, when the entry is made. */
@@ -71,7 +72,7 @@ struct flow {
 	__u32 listens;
 	__u64 cgroup;
 	__u64 superblock;
-	__u64 inode;
+	__u64 inode;  /* of FLOW_KERNEL: sk_data_ready */
 	__u32 device;
 	__u32 uid;
 	__u32 netns;
@@ -237,6 +238,7 @@ enum loss_cause {
 	LOSS_THREAD_FULL,       /* likewise */
 	LOSS_EXPIRED,           /* programs switched themselves off */
 	LOSS_NAME_FULL,         /* an address may have no name */
+	LOSS_TUNNEL_FULL,       /* no room for a tunnel's row: in no sum anyway */
 	LOSS_CAUSES,
 };
 

@@ -180,7 +180,9 @@ static __always_inline void describe_flow(struct flow *f, struct sock *sk, const
 	describe_local(f, sk, key->family);
 	f->flags = c->flags;
 	f->uid = c->uid;
-	if (c->softirq)
+	if (c->flags & FLOW_KERNEL)
+		f->inode = (__u64)sk->sk_data_ready;
+	if (c->softirq || (c->flags & FLOW_KERNEL))
 		return;
 	f->uid = task->real_cred->uid.val;
 	f->cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);

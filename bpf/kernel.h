@@ -34,6 +34,7 @@
 #define IPPROTO_UDPLITE 136
 #define IPPROTO_MPTCP 262
 #define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
 #define MSG_PEEK 0x2
 #define MSG_ERRQUEUE 0x2000
 #define PF_KTHREAD 0x00200000
@@ -112,6 +113,7 @@ struct sock {
 	struct sock_common __sk_common;
 	struct sk_buff_head sk_receive_queue;
 	struct socket *sk_socket;
+	void *sk_data_ready; /* tells which part of the kernel a socket of its own is for */
 	int sk_err;
 	__u16 sk_protocol;
 	__u16 sk_type;
@@ -146,8 +148,17 @@ struct packet_sock {
 	__be16 num;
 };
 
+struct net_device {
+	int ifindex;
+	possible_net_t nd_net;
+};
+
 struct sk_buff {
 	struct sock *sk;
+	struct net_device *dev;
+	unsigned int len;
+	int skb_iif;
+	__u8 encapsulation : 1;
 	__be16 protocol;
 	__u16 network_header;
 	__u16 transport_header;

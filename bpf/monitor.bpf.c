@@ -14,6 +14,7 @@
 #include "name.h"
 #include "resolve.h"
 #include "uncounted.h"
+#include "tunnel.h"
 #include "existing.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -115,38 +116,38 @@ int BPF_PROG(packet_receive, struct socket *socket, struct msghdr *message, __u6
 SEC("fexit/vsock_connectible_sendmsg")
 int BPF_PROG(vsock_send, struct socket *socket, struct msghdr *message, __u64 size, int length)
 {
-	return on_send(socket->sk, length);
+	return on_other(socket->sk, length, 0, 1);
 }
 
 SEC("fexit/vsock_dgram_sendmsg")
 int BPF_PROG(vsock_send_datagram, struct socket *socket, struct msghdr *message, __u64 size, int length)
 {
-	return on_send(socket->sk, length);
+	return on_other(socket->sk, length, 0, 1);
 }
 
 SEC("fexit/vsock_connectible_recvmsg")
 int BPF_PROG(vsock_receive, struct socket *socket, struct msghdr *message, __u64 size, int flags, int length)
 {
-	return on_receive(socket->sk, length, flags);
+	return on_other(socket->sk, length, flags, 0);
 }
 
 SEC("fexit/vsock_dgram_recvmsg")
 int BPF_PROG(vsock_receive_datagram, struct socket *socket, struct msghdr *message, __u64 size, int flags, int length)
 {
-	return on_receive(socket->sk, length, flags);
+	return on_other(socket->sk, length, flags, 0);
 }
 
 /* Families without a function of their own above: Bluetooth, CAN and whatever else there is. */
 SEC("fexit/sock_sendmsg")
 int BPF_PROG(other_send, struct socket *socket, struct msghdr *message, int length)
 {
-	return other_family(socket->sk) ? on_send(socket->sk, length) : 0;
+	return other_family(socket->sk) ? on_other(socket->sk, length, 0, 1) : 0;
 }
 
 SEC("fexit/sock_recvmsg")
 int BPF_PROG(other_receive, struct socket *socket, struct msghdr *message, int flags, int length)
 {
-	return other_family(socket->sk) ? on_receive(socket->sk, length, flags) : 0;
+	return other_family(socket->sk) ? on_other(socket->sk, length, flags, 0) : 0;
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -225,6 +226,13 @@ int depart(struct __sk_buff *skb)
 	else if (sk->protocol == IPPROTO_UDP)
 		on_quic(skb, sk);
 	return 1;
+}
+
+/* Packets of tunnels, as they leave. */
+SEC("tp_btf/net_dev_queue")
+int BPF_PROG(packet_queue, struct sk_buff *skb)
+{
+	return on_queue(skb);
 }
 
 /* The C library's own answers. */

@@ -247,3 +247,28 @@ static __always_inline int on_receive(struct sock *sk, int length, int flags)
 		note_candidates(sk, ctl, &key);
 	return 0;
 }
+
+/*
+ * A call of a family that has no addresses as the internet has them. Asks nothing of the socket's storage: Debian's 6.1
+ * kernel falls over a program that does, when it is attached to a function of a module.
+ */
+static __always_inline int on_other(struct sock *sk, int length, int flags, int sending)
+{
+	struct control *ctl = active();
+	struct flow_key key = {};
+	struct count c = {};
+
+	if (!ctl || length <= 0 || (flags & (MSG_PEEK | MSG_ERRQUEUE)) || !counted_family(sk->__sk_common.skc_family))
+		return 0;
+	if (sending) {
+		c.sends = 1;
+		c.sent = length;
+	} else {
+		c.receives = 1;
+		c.received = length;
+	}
+	begin_key(sk, &key, &c);
+	key.peer_kind = PEER_UNKNOWN;
+	count_flow(sk, ctl, &key, &c);
+	return 0;
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -170,6 +171,32 @@ func vxlan(c *Case) {
 	a.Finish()
 	b.Finish()
 	c.Check()
+	const frame = 700 + 8 + 20 + 14 // the inner one; the outer headers come on top
+	c.awaitTunnel("vxlan", c.Pair.B.V4.String(), frame+8+8+20+14)
+}
+
+// awaitTunnel waits until the kernel has a row for what it carried to a peer, of at least so many bytes.
+func (c *Case) awaitTunnel(name, peer string, atLeast uint64) {
+	c.Helper()
+	if c.Daemon == nil {
+		return
+	}
+	seen := map[string]uint64{}
+	for end := time.Now().Add(Deadline()); seen[name+" "+peer] < atLeast; time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(end) {
+			c.Fatalf("no row of %s to %s with %d bytes, but %v", name, peer, atLeast, seen)
+		}
+		rows, err := readAll(c.Context(), c.Daemon.Database(), c.filter())
+		if err != nil {
+			c.Logf("will ask again: %v", err)
+		}
+		clear(seen)
+		for _, r := range rows {
+			if r.Layer == "tunnel" {
+				seen[r.Key.Process.Name+" "+r.Key.Raddr] += r.Sums.Sent
+			}
+		}
+	}
 }
 
 func addTunnel(here, there netip.Addr, inner netip.Prefix) error {

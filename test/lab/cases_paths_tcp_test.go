@@ -129,7 +129,10 @@ func ringPaths() []scenario {
 
 // tcpPeekOffset looks at a stream piece by piece, then takes it.
 func tcpPeekOffset(c *Case) {
-	client, server := stream{serverSet: []string{"peekoff=0"}}.connect(c)
+	client, server := stream{}.connect(c)
+	r := server.Do(script.Command{Do: script.Set, Name: "s", Option: "peekoff=0"})
+	c.Feature("SO_PEEK_OFF of TCP", r.Errno != "ENOTSUP") // came with 6.9
+	server.set("s", "peekoff=0")
 	client.Send("s", 1500, 1)
 	for range 2 {
 		server.must(script.Command{Do: script.Peek, Name: "s"})

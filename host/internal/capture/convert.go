@@ -22,6 +22,7 @@ type converter struct {
 	secret   []byte
 	texts    *ebpf.Map
 	counting wire.Counting
+	symbols  *symbols
 
 	mu          sync.Mutex
 	superblocks map[uint64]uint64 // by address; bounded by superblockLimit
@@ -32,6 +33,7 @@ const superblockLimit = 4096
 func newConverter(secret []byte, o *objects) *converter {
 	return &converter{
 		secret: secret, superblocks: map[uint64]uint64{}, texts: o.maps[kernelMapLongTexts], counting: o.counting(),
+		symbols: newSymbols("/proc/kallsyms"),
 	}
 }
 
@@ -178,6 +180,12 @@ func (c *converter) flow(key *kernelFlowKey, f *kernelFlow) Flow {
 		Name: text(f.Name[:]), UID: f.Uid, CgroupID: f.Cgroup,
 		File: FileKey{Superblock: c.superblock(f.Superblock), Device: device(f.Device), Inode: f.Inode},
 	}
+	if out.Kernel {
+		out.Name, out.File = Bytes(c.symbols.name(f.Inode)), FileKey{}
+	}
+	if f.Flags&uint8(kernelFlowFlagFLOW_TUNNEL) != 0 {
+		out.Layer, out.Socket, out.Name = wire.Layer_LAYER_TUNNEL, 0, tunnel(f.Protocol, key.PeerPort)
+	}
 	if internet(key.Family) {
 		out.Local = endpoint(f.Local, f.LocalPort, f.Ifindex)
 	}
@@ -200,6 +208,31 @@ func (c *converter) flow(key *kernelFlowKey, f *kernelFlow) Flow {
 		out.Peer = wire.Peer_PEER_NONE
 	}
 	return out
+}
+
+// tunnel names what carries packets in packets, by its protocol and the port that it is known by.
+func tunnel(protocol, port uint16) Bytes {
+	switch protocol {
+	case unix.IPPROTO_GRE:
+		return "gre"
+	case unix.IPPROTO_IPIP:
+		return "ipip"
+	case unix.IPPROTO_IPV6:
+		return "sit"
+	case unix.IPPROTO_ESP:
+		return "esp"
+	}
+	switch port {
+	case 4789, 8472:
+		return "vxlan"
+	case 6081:
+		return "geneve"
+	case 51820:
+		return "wireguard"
+	case 4500:
+		return "esp"
+	}
+	return "udp tunnel"
 }
 
 // folded is what a process, or a user whose processes are beyond their share, moved without a flow of its own.

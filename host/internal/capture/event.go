@@ -77,8 +77,8 @@ type Process struct {
 	Began       int64            `json:"began"`            // boot ns of the exec, else of the fork
 	InnerPid    uint32           `json:"inner_pid"`
 	Name        Bytes            `json:"name"`
-	Path        Text             `json:"path"`      // in its own mount namespace
-	Arguments   Text             `json:"arguments"` // separated by NUL, as executed
+	Path        Text             `json:"path"`            // in its own mount namespace
+	Arguments   Text             `json:"arguments"`       // separated by NUL, as executed
 	Script      Text             `json:"script,omitzero"` // as exec was given it, when the program is its interpreter; at most 255 bytes
 	File        FileKey          `json:"file"`
 	UID         uint32           `json:"uid"` // real

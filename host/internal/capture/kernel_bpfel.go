@@ -86,8 +86,9 @@ type kernelFlowFlag uint32
 const (
 	kernelFlowFlagFLOW_EXISTING kernelFlowFlag = 1
 	kernelFlowFlagFLOW_KERNEL   kernelFlowFlag = 2
-	kernelFlowFlagFLOW_ESTIMATE kernelFlowFlag = 8
 	kernelFlowFlagFLOW_LISTENER kernelFlowFlag = 4
+	kernelFlowFlagFLOW_ESTIMATE kernelFlowFlag = 8
+	kernelFlowFlagFLOW_TUNNEL   kernelFlowFlag = 16
 )
 
 type kernelFlowKey struct {
@@ -133,7 +134,8 @@ const (
 	kernelLossCauseLOSS_THREAD_FULL    kernelLossCause = 9
 	kernelLossCauseLOSS_EXPIRED        kernelLossCause = 10
 	kernelLossCauseLOSS_NAME_FULL      kernelLossCause = 11
-	kernelLossCauseLOSS_CAUSES         kernelLossCause = 12
+	kernelLossCauseLOSS_TUNNEL_FULL    kernelLossCause = 12
+	kernelLossCauseLOSS_CAUSES         kernelLossCause = 13
 )
 
 type kernelNamedPeer struct {
@@ -330,6 +332,7 @@ const (
 	kernelProgOtherReceive         = "other_receive"
 	kernelProgOtherSend            = "other_send"
 	kernelProgPacketCopy           = "packet_copy"
+	kernelProgPacketQueue          = "packet_queue"
 	kernelProgPacketReceive        = "packet_receive"
 	kernelProgPacketSend           = "packet_send"
 	kernelProgProcessExec          = "process_exec"
@@ -428,6 +431,7 @@ type kernelProgramSpecs struct {
 	OtherReceive         *ebpf.ProgramSpec `ebpf:"other_receive"`
 	OtherSend            *ebpf.ProgramSpec `ebpf:"other_send"`
 	PacketCopy           *ebpf.ProgramSpec `ebpf:"packet_copy"`
+	PacketQueue          *ebpf.ProgramSpec `ebpf:"packet_queue"`
 	PacketReceive        *ebpf.ProgramSpec `ebpf:"packet_receive"`
 	PacketSend           *ebpf.ProgramSpec `ebpf:"packet_send"`
 	ProcessExec          *ebpf.ProgramSpec `ebpf:"process_exec"`
@@ -599,6 +603,7 @@ type kernelPrograms struct {
 	OtherReceive         *ebpf.Program `ebpf:"other_receive"`
 	OtherSend            *ebpf.Program `ebpf:"other_send"`
 	PacketCopy           *ebpf.Program `ebpf:"packet_copy"`
+	PacketQueue          *ebpf.Program `ebpf:"packet_queue"`
 	PacketReceive        *ebpf.Program `ebpf:"packet_receive"`
 	PacketSend           *ebpf.Program `ebpf:"packet_send"`
 	ProcessExec          *ebpf.Program `ebpf:"process_exec"`
@@ -645,6 +650,7 @@ func (p *kernelPrograms) Close() error {
 		p.OtherReceive,
 		p.OtherSend,
 		p.PacketCopy,
+		p.PacketQueue,
 		p.PacketReceive,
 		p.PacketSend,
 		p.ProcessExec,
