@@ -113,6 +113,8 @@ struct sock {
 	struct sock_common __sk_common;
 	struct sk_buff_head sk_receive_queue;
 	struct socket *sk_socket;
+	__u8 sk_kern_sock : 1;
+	void *sk_user_data;
 	void *sk_data_ready; /* tells which part of the kernel a socket of its own is for */
 	int sk_err;
 	__u16 sk_protocol;

@@ -48,10 +48,15 @@ static __always_inline __u64 cookie_of(struct sock *sk)
 	return cookie ? cookie : bpf_get_socket_cookie(sk);
 }
 
-/* A socket without a file is the kernel's own, whoever happens to be current. */
+/*
+ * A socket without a file is the kernel's own, whoever happens to be current. Some of the kernel's have one (sunrpc's):
+ * they were made by the kernel and belong to something. One that a process accepts of an MPTCP listener was only made so.
+ */
 static __always_inline int kernel_owned(struct sock *sk)
 {
 	struct socket *socket = sk->sk_socket;
 
-	return socket && !socket->file;
+	if (!socket)
+		return 0;
+	return !socket->file || (BPF_CORE_READ_BITFIELD(sk, sk_kern_sock) && sk->sk_user_data);
 }

@@ -185,7 +185,7 @@ static __always_inline int on_path(struct sock *sk, struct control *ctl, int old
 	struct sock *whole;
 
 	if (new == TCP_LISTEN) {
-		state_caller(sk, &key, &c);
+		process_of(bpf_get_current_task_btf(), &key.process);
 		claim(sk, &key.process);
 		return 0;
 	}

@@ -36,6 +36,7 @@ mkdir -p "$TMPDIR"
 chmod 1777 "$TMPDIR"
 
 export CI=true LAB_SIZE=small LAB_PATIENCE LAB_GENERATOR="$BUILD/generator" PICOSNITCH_BIN="$COMMAND"
+export LAB_MUST LAB_RESULTS="$out/results.json"
 run_lab() {
 	object=$TREE/host/internal/capture/kernel_bpfel.o
 	"$BUILD/load" "$object" >"$out/programs" 2>&1 && echo 0 >"$out/programs.status"

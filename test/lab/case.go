@@ -67,7 +67,18 @@ func (c *Case) Start(role string, space *Space, args ...string) *Puppet {
 // StartAs starts a generator of a given binary as a given user.
 func (c *Case) StartAs(uid int, path string, space *Space, args ...string) *Puppet {
 	c.Helper()
-	p, err := startPuppet(c.Lab, launch{space: space, path: path, args: args, uid: uid})
+	return c.start(launch{space: space, path: path, args: args, uid: uid})
+}
+
+// StartWrapped starts a generator as the child of a command that takes its path as the last argument.
+func (c *Case) StartWrapped(role string, space *Space, wrap ...string) *Puppet {
+	c.Helper()
+	return c.start(launch{space: space, path: c.Binary(role), wrap: wrap})
+}
+
+func (c *Case) start(how launch) *Puppet {
+	c.Helper()
+	p, err := startPuppet(c.Lab, how)
 	if err != nil {
 		c.Fatal(err)
 	}

@@ -186,7 +186,7 @@ func (c *Case) awaitTunnel(name, peer string, atLeast uint64) {
 		if time.Now().After(end) {
 			c.Fatalf("no row of %s to %s with %d bytes, but %v", name, peer, atLeast, seen)
 		}
-		rows, err := readAll(c.Context(), c.Daemon.Database(), c.filter())
+		rows, err := readRows(c.Context(), c.Daemon.Database(), c.filter())
 		if err != nil {
 			c.Logf("will ask again: %v", err)
 		}

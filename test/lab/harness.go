@@ -11,7 +11,7 @@
 // (and LAB_GENERATOR, where there is no Go). LAB_SIZE=small is for slow guests, LAB_PATIENCE=20 multiplies their
 // deadlines. LAB_KEEP=1 leaves the databases and logs to look at, in /tmp/psl-<pid>, until the next lab. With CI=true,
 // what the machine lacks fails instead of being skipped. A path that the kernel lacks is skipped by name, unless LAB_MUST
-// names it. LAB_RESULTS=file gets a [Result] for each case; LAB_PENDING=1 also runs what the daemon does not pass yet.
+// names it. LAB_RESULTS=file gets a [Result] for each case.
 //
 // # Concurrency
 //

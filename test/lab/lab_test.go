@@ -75,7 +75,7 @@ func shared() []scenario {
 
 // paths are the ways onto the network (docs/coverage.md is made of their results).
 func paths() []scenario {
-	return slices.Concat(tcpPaths(), ringPaths(), udpPaths(), rawPaths(), packetPaths())
+	return slices.Concat(tcpPaths(), ringPaths(), udpPaths(), rawPaths(), packetPaths(), publicPaths())
 }
 
 // TestLab compares every row of the real daemon with what the generators did.
@@ -89,7 +89,7 @@ func TestLab(t *testing.T) {
 		d := NewDaemon(t, l, 0)
 		d.Start()
 		t.Run("cases", func(t *testing.T) {
-			for _, s := range slices.Concat(shared(), ready(paths())) {
+			for _, s := range slices.Concat(shared(), paths()) {
 				t.Run(s.name, func(t *testing.T) {
 					t.Parallel()
 					c := NewCase(t, l, d)
@@ -126,15 +126,6 @@ func TestLab(t *testing.T) {
 	if err := record.write(); err != nil {
 		t.Error(err)
 	}
-}
-
-// ready are the scenarios that the daemon passes; with LAB_PENDING=1, all.
-func ready(all []scenario) []scenario {
-	if os.Getenv("LAB_PENDING") == "1" {
-		return all
-	}
-	waiting := pending()
-	return slices.DeleteFunc(all, func(s scenario) bool { return waiting[s.name] != "" })
 }
 
 // TestGenerators runs the scenarios without a daemon: both ends of each must agree with each other.

@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -41,10 +43,21 @@ type launch struct {
 	path  string
 	args  []string // after argument 0
 	uid   int
+	wrap  []string // a command that runs it as its child
 }
 
 // startPuppet starts a generator and waits for its greeting.
 func startPuppet(l *Lab, how launch) (*puppet, error) {
+	parent := l.Self
+	if len(how.wrap) > 0 {
+		sum, err := l.hash(how.wrap[0])
+		if err != nil {
+			return nil, err
+		}
+		parent = Identity{Exe: how.wrap[0], SHA256: sum, Name: filepath.Base(how.wrap[0])}
+		how.path, how.args = how.wrap[0], slices.Concat(how.wrap[1:], []string{how.path}, how.args)
+		parent.Cmdline = commandLine(append([]string{how.path}, how.args...))
+	}
 	inRead, inWrite, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make pipe: %w", err)
@@ -65,7 +78,7 @@ func startPuppet(l *Lab, how launch) (*puppet, error) {
 	if err := how.space.Do(p.cmd.Start); err != nil {
 		return nil, errors.Join(fmt.Errorf("start generator: %w", err), p.closePipes())
 	}
-	if err := p.greet(l.Self); err != nil {
+	if err := p.greet(parent); err != nil {
 		p.discard()
 		return nil, err
 	}

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
@@ -58,13 +57,8 @@ func openDatabase(path string) (*sql.DB, error) {
 	return db, nil
 }
 
-// readRows gives what a filter lets through, but for the packets of tunnels. A file that does not exist yet has no rows.
+// readRows gives what a filter lets through. A file that does not exist yet has no rows.
 func readRows(ctx context.Context, path string, f Filter) ([]Row, error) {
-	rows, err := readAll(ctx, path, f)
-	return slices.DeleteFunc(rows, func(r Row) bool { return r.Layer == "tunnel" }), err
-}
-
-func readAll(ctx context.Context, path string, f Filter) ([]Row, error) {
 	db, err := openDatabase(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
