@@ -48,15 +48,22 @@ static __always_inline __u64 cookie_of(struct sock *sk)
 	return cookie ? cookie : bpf_get_socket_cookie(sk);
 }
 
+/* 1 unless it is 0, without a branch: each doubles what the verifier has to walk. */
+static __always_inline __u64 nonzero(__u64 value)
+{
+	return (value | -value) >> 63;
+}
+
 /*
  * A socket without a file is the kernel's own, whoever happens to be current. Some of the kernel's have one (sunrpc's):
  * they were made by the kernel and belong to something. One that a process accepts of an MPTCP listener was only made so.
  */
-static __always_inline int kernel_owned(struct sock *sk)
+static __always_inline __u64 kernel_owned(struct sock *sk)
 {
 	struct socket *socket = sk->sk_socket;
 
 	if (!socket)
 		return 0;
-	return !socket->file || (BPF_CORE_READ_BITFIELD(sk, sk_kern_sock) && sk->sk_user_data);
+	return (nonzero((__u64)socket->file) ^ 1) |
+	       (BPF_CORE_READ_BITFIELD(sk, sk_kern_sock) & nonzero((__u64)sk->sk_user_data));
 }

@@ -98,8 +98,9 @@ static __always_inline int on_splice(struct file *file, long length)
 	if (!BPF_CORE_READ(tcp, inet_conn.icsk_ulp_ops))
 		return 0;
 	c.received = length;
-	begin_key(sk, &key, &c);
+	begin_key(sk, &key);
 	internet_peer(sk, &key);
+	set_caller(sk, &key, &c);
 	count_flow(sk, ctl, &key, &c);
 	return 0;
 }
@@ -127,8 +128,9 @@ static __always_inline int on_space(struct sock *sk, int splices_seen)
 			return 0;
 		c.flags = FLOW_ESTIMATE; /* what was taken is text in clear; this is what it was encrypted */
 	}
-	begin_key(sk, &key, &c);
+	begin_key(sk, &key);
 	internet_peer(sk, &key);
+	set_caller(sk, &key, &c);
 	count_flow(sk, ctl, &key, &c);
 	if (!c.flags)
 		return 0;

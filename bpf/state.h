@@ -55,15 +55,6 @@ static __always_inline void begin_state(struct sock *sk, struct flow_key *key)
 	key->socket = cookie_of(sk);
 }
 
-/* Who is current, unless the socket is the kernel's own. */
-static __always_inline void state_caller(struct sock *sk, struct flow_key *key, struct count *c)
-{
-	if (kernel_owned(sk))
-		c->flags |= FLOW_KERNEL;
-	else
-		process_of(bpf_get_current_task_btf(), &key->process);
-}
-
 /* Whom the socket was remembered for: what happens now happens wherever the packet is processed. */
 static __always_inline struct socket_state *state_owner(struct sock *sk, struct flow_key *key, struct count *c)
 {
@@ -84,7 +75,7 @@ static __always_inline int on_connecting(struct sock *sk)
 	struct count c = {};
 	struct socket_state *state;
 
-	state_caller(sk, &key, &c);
+	set_caller(sk, &key, &c);
 	state = claim(sk, &key.process);
 	if (state) {
 		state->greeting = GREETING_EXPECTED;
@@ -101,7 +92,7 @@ static __always_inline int on_listening(struct sock *sk, struct control *ctl)
 
 	begin_state(sk, &key);
 	key.peer_kind = PEER_NONE;
-	state_caller(sk, &key, &c);
+	set_caller(sk, &key, &c);
 	claim(sk, &key.process);
 	return count_state(sk, ctl, &key, &c);
 }

@@ -176,15 +176,11 @@ static __always_inline int on_copy(const struct sk_buff *skb)
 	return 0;
 }
 
-static __always_inline void begin_key(struct sock *sk, struct flow_key *key, struct count *c)
+static __always_inline void begin_key(struct sock *sk, struct flow_key *key)
 {
 	key->family = sk->__sk_common.skc_family;
 	key->peer_kind = PEER_EXACT;
 	key->socket = cookie_of(sk);
-	if (kernel_owned(sk))
-		c->flags = FLOW_KERNEL;
-	else
-		process_of(bpf_get_current_task_btf(), &key->process);
 }
 
 static __always_inline void count_flow(struct sock *sk, struct control *ctl, const struct flow_key *key, const struct count *c)
@@ -208,18 +204,19 @@ static __always_inline int on_send(struct sock *sk, int length)
 	if (length < 0)
 		return on_failure(sk);
 	c.sent = length;
-	begin_key(sk, &key, &c);
+	begin_key(sk, &key);
 	if (!datagram(sk)) {
 		if (!length)
 			return 0;
 		socket_peer(sk, &key);
 	} else if (udp(sk)) {
 		sent_to(sk, &key);
-		if (key.peer_port == PORT_DNS)
-			claim(sk, &key.process);
 	} else {
 		departed_to(sk, &key);
 	}
+	set_caller(sk, &key, &c);
+	if (key.peer_port == PORT_DNS && udp(sk))
+		claim(sk, &key.process); /* for the answer */
 	count_flow(sk, ctl, &key, &c);
 	return 0;
 }
@@ -235,13 +232,14 @@ static __always_inline int on_receive(struct sock *sk, int length, int flags)
 	if (length < 0 || (flags & (MSG_PEEK | MSG_ERRQUEUE)))
 		return on_failure(sk);
 	c.received = length;
-	begin_key(sk, &key, &c);
+	begin_key(sk, &key);
 	if (datagram(sk))
 		received_from(sk, &key, ctl->generation);
 	else if (length)
 		socket_peer(sk, &key);
 	else
 		return 0;
+	set_caller(sk, &key, &c);
 	count_flow(sk, ctl, &key, &c);
 	if (key.peer_kind == PEER_INFERRED)
 		note_candidates(sk, ctl, &key);
@@ -267,8 +265,9 @@ static __always_inline int on_other(struct sock *sk, int length, int flags, int 
 		c.receives = 1;
 		c.received = length;
 	}
-	begin_key(sk, &key, &c);
+	begin_key(sk, &key);
 	key.peer_kind = PEER_UNKNOWN;
+	set_caller(sk, &key, &c);
 	count_flow(sk, ctl, &key, &c);
 	return 0;
 }
