@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
@@ -18,7 +19,23 @@ func kinds(p Plugin) []string {
 	if _, ok := p.(Store); ok {
 		names = append(names, "store")
 	}
+	if _, ok := p.(Verdicts); ok {
+		names = append(names, "verdicts")
+	}
+	if _, ok := p.(Locator); ok {
+		names = append(names, "locator")
+	}
+	if _, ok := p.(UI); ok {
+		names = append(names, "ui")
+	}
 	return names
+}
+
+// features are those that a plugin names and those that follow from what it implements.
+func features(p Plugin, named []string) []string {
+	all := slices.Concat(named, keeperFeatures(p))
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // check finds what the host would refuse.
@@ -37,13 +54,13 @@ func (d Description) check() error {
 }
 
 // encode is the Description as it travels.
-func (d Description) encode(kinds []string) *wire.DescribeResponse {
+func (d Description) encode(p Plugin) *wire.DescribeResponse {
 	return &wire.DescribeResponse{
 		Name:     clip(d.Name),
 		Version:  clip(d.Version),
 		Wire:     wire.Version,
-		Kinds:    kinds,
-		Features: clipAll(d.Features),
+		Kinds:    kinds(p),
+		Features: clipAll(features(p, d.Features)),
 		Needs: &wire.Needs{
 			Network:  clipAll(d.Needs.Network),
 			Paths:    clipAll(d.Needs.Paths),

@@ -2,13 +2,15 @@ package sdk
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"time"
 
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
-// Plugin is the trunk of every plugin. A plugin is more by what else it implements: [Sink], [Store].
+// Plugin is the trunk of every plugin. A plugin is more by what else it implements: [Sink], [Store], [Verdicts],
+// [Locator], [UI].
 //
 // The host calls Describe first, then Configure, then the rest. Errors that Configure returns wrapped in [ErrConfig] are
 // permanent: the host does not try again until the configuration changes.
@@ -48,11 +50,11 @@ type Store interface {
 
 // Description is what a plugin says of itself.
 type Description struct {
-	Name         string
-	Version      string
-	Features     []string
+	Name         string   // lower-case letters, digits and hyphens
+	Version      string   // the plugin's own, for people
+	Features     []string // beside those that follow from what the plugin implements; usually nil
 	Needs        Needs
-	ConfigSchema string // JSON Schema of Settings.Config
+	ConfigSchema string // JSON Schema of Settings.Config, see [Schema]
 }
 
 // Needs is what a plugin asks for; the configuration grants it and the host enforces it.
@@ -68,10 +70,10 @@ type Settings struct {
 	HostID     [16]byte
 	BootID     [16]byte
 	Epoch      Epoch  // the host's current one
-	Config     []byte // JSON object
+	Config     []byte // JSON object, see [Decode]; may hold secrets
 	Directory  string // the plugin's own, the only place it may write
 	ReadOnly   bool   // answer queries only; create and change nothing
-	HostSocket string // "" when there is none
+	HostSocket string // for [Host]; "" when there is none
 }
 
 // Epoch is the random name of one run of the host.
@@ -80,10 +82,24 @@ type Epoch [16]byte
 // String is the epoch in hexadecimal.
 func (e Epoch) String() string { return fmt.Sprintf("%x", e[:]) }
 
+// MarshalText is [Epoch.String], so that JSON has an epoch as text.
+func (e Epoch) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
+// UnmarshalText reads what [Epoch.String] wrote.
+func (e *Epoch) UnmarshalText(text []byte) error {
+	if len(text) != hex.EncodedLen(len(e)) {
+		return fmt.Errorf("epoch: %d characters, want %d", len(text), hex.EncodedLen(len(e)))
+	}
+	if _, err := hex.Decode(e[:], text); err != nil {
+		return fmt.Errorf("epoch: %w", err)
+	}
+	return nil
+}
+
 // Watermark says that every record of Epoch up to Sequence is safe.
 type Watermark struct {
-	Epoch    Epoch
-	Sequence uint64
+	Epoch    Epoch  `json:"epoch"`
+	Sequence uint64 `json:"sequence"`
 }
 
 // Batch is a range of records as the host journaled it.
@@ -95,8 +111,8 @@ type Batch struct {
 
 // Retry answers Apply: nothing was stored, for a reason that passes.
 type Retry struct {
-	After      time.Duration
-	Downstream bool // the cause lies behind the plugin: a server, a disk
+	After      time.Duration // 0: a second
+	Downstream bool          // the cause lies behind the plugin: a server, a disk
 	Err        error
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
@@ -22,10 +23,12 @@ const asPlugin = "PICOSNITCH_SDK_TEST"
 
 func TestMain(m *testing.M) {
 	switch plugin := os.Getenv(asPlugin); plugin {
-	case "store", "doubles", "insists", "chokes", "forgets":
-		sdk.Serve(&fileStore{fault: plugin})
+	case "store", "doubles", "insists", "chokes", "forgets", "reorders", "leaks", "meddles", "finds":
+		sdk.Serve(newFileStore(plugin))
 	case "counter":
 		sdk.Serve(counter{})
+	case "closing":
+		sdk.Serve(&closing{})
 	case "panics at start":
 		sdk.Serve(&fileStore{name: func() string { panic("no name today") }})
 	case "nameless":
@@ -51,10 +54,14 @@ func TestThePluginKeepsTheContract(t *testing.T) {
 func TestTheSuiteFindsWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for fault, part := range map[string]string{
-		"doubles": "acknowledges_a_stored_batch_again,_stores_it_once",
-		"insists": "takes_a_batch_whose_predecessors_are_lost",
-		"chokes":  "skips_kinds_of_records_that_it_does_not_know",
-		"forgets": "resumes_after_kill_-9",
+		"doubles":  "acknowledges_a_stored_batch_again,_stores_it_once",
+		"insists":  "takes_a_batch_whose_predecessors_are_lost",
+		"chokes":   "skips_kinds_of_records_that_it_does_not_know",
+		"forgets":  "resumes_after_kill_-9",
+		"reorders": "asks_for_what_is_missing",
+		"leaks":    "refuses_wrong_settings",
+		"meddles":  "takes_nothing_when_it_is_to_read_only",
+		"finds":    "does_what_its_features_say",
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
@@ -68,9 +75,52 @@ func TestTheSuiteFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
+func TestAnInterfaceKeepsTheContract(t *testing.T) {
+	t.Parallel()
+	sdktest.Run(t, sdktest.Options{Command: []string{os.Args[0]}, Env: []string{asPlugin + "=closing"}})
+}
+
 func TestASinkWithoutMemoryKeepsTheContract(t *testing.T) {
 	t.Parallel()
 	sdktest.Run(t, sdktest.Options{Command: []string{os.Args[0]}, Env: []string{asPlugin + "=counter"}})
+}
+
+// newFileStore makes a store with a fault, "store" being none.
+func newFileStore(fault string) sdk.Plugin {
+	if fault == "finds" {
+		return &finder{fileStore{fault: fault}}
+	}
+	return &fileStore{fault: fault}
+}
+
+// finder is a store that finds fault with itself.
+type finder struct{ fileStore }
+
+func (*finder) Check(_ context.Context, page func(*wire.CheckPage) error) error {
+	return page(&wire.CheckPage{Findings: []string{"a hole"}})
+}
+
+// closing is an interface that gives up as soon as there is a file called close in its directory.
+type closing struct {
+	sdk.Base
+	path string
+}
+
+func (*closing) Describe() sdk.Description { return sdk.Description{Name: "closing", Version: "1"} }
+
+func (c *closing) Configure(_ context.Context, settings sdk.Settings) error {
+	c.path = filepath.Join(settings.Directory, "close")
+	return nil
+}
+
+func (c *closing) Serve(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if _, err := os.Stat(c.path); err == nil {
+			return errors.New("nobody looks")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return ctx.Err()
 }
 
 // fileStore is the smallest store that is exactly-once: it rewrites one file for each batch.
@@ -92,12 +142,22 @@ func (s *fileStore) Describe() sdk.Description {
 	if s.name != nil {
 		name = s.name()
 	}
-	return sdk.Description{Name: name, Version: "1", Features: []string{"tests"}, Needs: sdk.Needs{MemoryMB: 64},
+	d := sdk.Description{Name: name, Version: "1", Features: []string{"tests"}, Needs: sdk.Needs{MemoryMB: 64},
 		ConfigSchema: `{"type":"object"}`}
+	if s.fault == "leaks" {
+		d.ConfigSchema = `{"type":"object","additionalProperties":false}`
+	}
+	return d
 }
 
 func (s *fileStore) Configure(_ context.Context, settings sdk.Settings) error {
+	if s.fault == "leaks" && string(settings.Config) != "{}" {
+		return fmt.Errorf("%w: no such settings: %s", sdk.ErrConfig, settings.Config)
+	}
 	s.path = filepath.Join(settings.Directory, "state.json")
+	if settings.ReadOnly && s.fault == "meddles" {
+		_ = os.WriteFile(s.path, []byte("{}"), 0o600)
+	}
 	text, err := os.ReadFile(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -122,7 +182,7 @@ func (s *fileStore) Apply(_ context.Context, b *sdk.Batch) error {
 	switch {
 	case mark.Sequence >= b.Last && s.fault != "doubles":
 		return nil
-	case b.First > mark.Sequence+1 && (s.asked != this || s.fault == "insists"):
+	case b.First > mark.Sequence+1 && s.fault != "reorders" && (s.asked != this || s.fault == "insists"):
 		s.asked = this
 		return &sdk.Rewind{Have: *mark}
 	}

@@ -39,6 +39,7 @@ func (s *server) recovered(method string, err *error) {
 	if cause == nil {
 		return
 	}
+	s.count.panics.Add(1)
 	text := clip(fmt.Sprint(cause))
 	s.log.Error("plugin panic", "method", method, "panic", text, "stack", string(debug.Stack()))
 	if err != nil {

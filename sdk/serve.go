@@ -78,6 +78,7 @@ func serveHost(s *server, log *slog.Logger) int {
 		Logger:          pluginLogger(log),
 		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
 			g := grpc.NewServer(append(options, s.options()...)...)
+			s.onAbandon(g.Stop)
 			stop = watchHost(os.Stdin, log, func() { s.hostDied(); g.Stop() })
 			started = true
 			return g
@@ -87,6 +88,9 @@ func serveHost(s *server, log *slog.Logger) int {
 		return 1 // go-plugin has logged the reason
 	}
 	stop()
+	if s.abandoned() {
+		return 1
+	}
 	return 0
 }
 
@@ -137,7 +141,7 @@ func printManifest(w io.Writer, log *slog.Logger, p Plugin) int {
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")
 		err = encoder.Encode(manifest{
-			Name: d.Name, Version: d.Version, Wire: wire.Version, Kinds: kinds(p), Features: d.Features,
+			Name: d.Name, Version: d.Version, Wire: wire.Version, Kinds: kinds(p), Features: features(p, d.Features),
 			Needs:        manifestNeeds(d.Needs),
 			ConfigSchema: json.RawMessage(d.ConfigSchema),
 		})

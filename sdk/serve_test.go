@@ -122,9 +122,9 @@ func TestAPluginThatCannotStartSaysWhyInOneLine(t *testing.T) {
 }
 
 // served starts a plugin, waits for its handshake and configures it with the directory.
-func served(t *testing.T, stdin *os.File, directory string) (cmd *exec.Cmd, exited <-chan error) {
+func served(t *testing.T, plugin string, stdin *os.File, directory string) (cmd *exec.Cmd, exited <-chan error) {
 	t.Helper()
-	cmd = command(t, "store", true)
+	cmd = command(t, plugin, true)
 	cmd.Stdin = stdin
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -170,7 +170,7 @@ func TestThePluginEndsWithItsHostAndNotBefore(t *testing.T) {
 	}
 	defer stdin.Close()
 	directory := t.TempDir()
-	cmd, exited := served(t, stdin, directory)
+	cmd, exited := served(t, "store", stdin, directory)
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		if err := cmd.Process.Signal(s); err != nil {
 			t.Fatal(err)
@@ -207,7 +207,7 @@ func TestAnEmptyStandardInputThatIsNoPipeSaysNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	cmd, exited := served(t, null, t.TempDir())
+	cmd, exited := served(t, "store", null, t.TempDir())
 	select {
 	case err := <-exited:
 		t.Fatalf("ended: %v", err)
@@ -217,4 +217,28 @@ func TestAnEmptyStandardInputThatIsNoPipeSaysNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-exited
+}
+
+func TestAPluginWhoseInterfaceEndedExitsAsFailed(t *testing.T) {
+	t.Parallel()
+	stdin, host, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	defer host.Close()
+	directory := t.TempDir()
+	cmd, exited := served(t, "closing", stdin, directory)
+	if err := os.WriteFile(filepath.Join(directory, "close"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-exited:
+		if cmd.ProcessState.ExitCode() != 1 {
+			t.Errorf("end: %v, want exit status 1", err)
+		}
+	case <-time.After(deadline):
+		_ = cmd.Process.Kill()
+		t.Fatal("still there although its interface ended")
+	}
 }

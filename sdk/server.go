@@ -28,6 +28,11 @@ type server struct {
 	life     *lifecycle
 	settings Settings // written once, before life says that the plugin is ready
 	draining sync.Mutex
+	count    counters
+
+	ending  sync.Mutex
+	gaveUp  bool
+	stopAll func() // ends the process's service; nil until it is served
 }
 
 func newServer(p Plugin, log *slog.Logger) *server {
@@ -43,17 +48,38 @@ func (s *server) register(g *grpc.Server) {
 	if store, ok := s.plugin.(Store); ok {
 		wire.RegisterStoreServer(g, &storeServer{trunk: s, store: store})
 	}
+	if len(keeperFeatures(s.plugin)) > 0 {
+		wire.RegisterKeeperServer(g, &keeperServer{trunk: s})
+	}
+	if verdicts, ok := s.plugin.(Verdicts); ok {
+		wire.RegisterVerdictsServer(g, &verdictsServer{trunk: s, verdicts: verdicts})
+	}
+	if locator, ok := s.plugin.(Locator); ok {
+		wire.RegisterLocatorServer(g, &locatorServer{trunk: s, locator: locator})
+	}
 }
 
 func (s *server) Describe(context.Context, *wire.DescribeRequest) (*wire.DescribeResponse, error) {
-	return s.plugin.Describe().encode(kinds(s.plugin)), nil
+	return s.plugin.Describe().encode(s.plugin), nil
 }
 
-func (s *server) Configure(ctx context.Context, r *wire.ConfigureRequest) (_ *wire.ConfigureResponse, err error) {
+func (s *server) Configure(ctx context.Context, r *wire.ConfigureRequest) (*wire.ConfigureResponse, error) {
 	settings, err := decodeSettings(r)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, "configure: "+err.Error())
 	}
+	response, err := s.configureOnce(ctx, settings)
+	if ui, ok := s.plugin.(UI); ok && err == nil {
+		err = s.present(ui)
+	}
+	if err != nil {
+		return nil, configureError(err)
+	}
+	return response, nil
+}
+
+// configureOnce tells the lifecycle how Configure ended, also if it panicked.
+func (s *server) configureOnce(ctx context.Context, settings Settings) (_ *wire.ConfigureResponse, err error) {
 	done, err := s.life.configure()
 	if err != nil {
 		return nil, err
@@ -67,7 +93,7 @@ func (s *server) Configure(ctx context.Context, r *wire.ConfigureRequest) (_ *wi
 	}()
 	response, err := s.configure(ctx, settings)
 	finished = true
-	return response, configureError(err)
+	return response, err
 }
 
 func (s *server) configure(ctx context.Context, settings Settings) (*wire.ConfigureResponse, error) {
@@ -96,10 +122,12 @@ func (s *server) Health(ctx context.Context, _ *wire.HealthRequest) (*wire.Healt
 		return nil, err
 	}
 	defer leave()
+	answer := &wire.HealthResponse{State: wire.HealthResponse_OK}
 	if err := s.plugin.Health(ctx); err != nil {
-		return &wire.HealthResponse{State: wire.HealthResponse_DEGRADED, Text: clip(err.Error())}, nil
+		answer.State, answer.Text = wire.HealthResponse_DEGRADED, clip(err.Error())
 	}
-	return &wire.HealthResponse{State: wire.HealthResponse_OK}, nil
+	answer.Metrics = s.metrics(ctx)
+	return answer, nil
 }
 
 func (s *server) Drain(ctx context.Context, _ *wire.DrainRequest) (*wire.DrainResponse, error) {
@@ -117,6 +145,34 @@ func (s *server) drain(ctx context.Context) error {
 		return err
 	}
 	return s.plugin.Drain(ctx)
+}
+
+// onAbandon names what ends the service of the process. It is called at once if the plugin gave up already.
+func (s *server) onAbandon(stop func()) {
+	s.ending.Lock()
+	s.stopAll = stop
+	late := s.gaveUp
+	s.ending.Unlock()
+	if late {
+		stop()
+	}
+}
+
+// abandon ends the process as a failed one: it can do nothing more.
+func (s *server) abandon() {
+	s.ending.Lock()
+	s.gaveUp = true
+	stop := s.stopAll
+	s.ending.Unlock()
+	if stop != nil {
+		stop()
+	}
+}
+
+func (s *server) abandoned() bool {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	return s.gaveUp
 }
 
 // hostDied drains the plugin when there is nobody left to ask for it.

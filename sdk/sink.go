@@ -48,7 +48,10 @@ func (s *sinkServer) Apply(ctx context.Context, r *wire.ApplyRequest) (*wire.App
 	case <-ctx.Done():
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
-	return outcome(batch, s.sink.Apply(ctx, batch))
+	began := time.Now()
+	answer, err := outcome(batch, s.sink.Apply(ctx, batch))
+	s.trunk.count.applied(batch, answer, time.Since(began))
+	return answer, err
 }
 
 // outcome is the answer that an error of Apply stands for.

@@ -2,12 +2,10 @@ package sdk
 
 import (
 	"errors"
-	"fmt"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
@@ -25,12 +23,8 @@ func (s *storeServer) Query(q *wire.Query, stream grpc.ServerStreamingServer[wir
 		return err
 	}
 	defer leave()
-	err = s.store.Query(ctx, q, func(page *wire.QueryPage) error {
-		if size := proto.Size(page); size > wire.MaxPageBytes {
-			return fmt.Errorf("send page: %d bytes encoded, at most %d", size, wire.MaxPageBytes)
-		}
-		return stream.Send(page)
-	})
+	s.trunk.count.queries.Add(1)
+	err = s.store.Query(ctx, q, bounded(stream.Send))
 	if errors.Is(err, ErrQuery) {
 		return status.Error(codes.InvalidArgument, clip(err.Error()))
 	}

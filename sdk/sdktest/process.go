@@ -13,7 +13,6 @@ import (
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
@@ -115,14 +114,11 @@ func (p *process) configure(o Options, s *Stream, directory string) map[sdk.Epoc
 // apply delivers a batch, again as long as the plugin asks for a retry.
 func (p *process) apply(b *wire.Batch) *wire.ApplyResponse {
 	p.t.Helper()
-	raw, err := proto.Marshal(b)
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	ask := request(p.t, b)
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	for {
-		r, err := p.Sink.Apply(ctx, &wire.ApplyRequest{Codec: wire.CodecProto, Batch: raw})
+		r, err := p.Sink.Apply(ctx, ask)
 		if err != nil {
 			p.t.Fatalf("apply %d..%d: %v", b.GetFirst(), b.GetLast(), err)
 		}
@@ -150,29 +146,24 @@ func (p *process) store(b *wire.Batch) {
 // refused says whether a delivery is answered with an error rather than an outcome.
 func (p *process) refused(b *wire.Batch) codes.Code {
 	p.t.Helper()
-	raw, err := proto.Marshal(b)
-	if err != nil {
-		p.t.Fatal(err)
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	_, err = p.Sink.Apply(ctx, &wire.ApplyRequest{Codec: wire.CodecProto, Batch: raw})
+	_, err := p.Sink.Apply(ctx, request(p.t, b))
 	return status.Code(err)
 }
 
-// interrupt kills the plugin while, or shortly before or after, it applies a batch.
-func (p *process) interrupt(b *wire.Batch) {
-	raw, err := proto.Marshal(b)
-	if err != nil {
-		p.t.Fatal(err)
-	}
+// interrupt kills the plugin a while after a batch was handed to it, whether it has answered or not.
+func (p *process) interrupt(b *wire.Batch, after time.Duration) {
+	p.t.Helper()
+	r := request(p.t, b)
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	answered := make(chan struct{})
 	go func() {
 		defer close(answered)
-		_, _ = p.Sink.Apply(ctx, &wire.ApplyRequest{Codec: wire.CodecProto, Batch: raw}) // any answer will do
+		_, _ = p.Sink.Apply(ctx, r) // any answer will do
 	}()
+	time.Sleep(after)
 	p.kill()
 	<-answered
 }

@@ -22,17 +22,26 @@ type Options struct {
 	Count func(directory string) (int, error)
 }
 
-// Run holds a plugin to the contract. Each part is a subtest of its own, with a new directory.
+// Run holds a plugin to the contract. Each part is a subtest of its own, with a new directory. Which parts are run follows
+// from what the plugin says that it is.
 func Run(t *testing.T, o Options) {
 	t.Helper()
 	t.Run("describes itself", func(t *testing.T) { describes(t, o) })
 	t.Run("prints its manifest", func(t *testing.T) { manifest(t, o) })
 	t.Run("is configured once", func(t *testing.T) { configuredOnce(t, o) })
+	t.Run("refuses wrong settings", func(t *testing.T) { refusesSettings(t, o) })
 	kinds := start(t, o).describe().GetKinds()
-	if !slices.Contains(kinds, "sink") {
-		return
+	if slices.Contains(kinds, "sink") {
+		runSink(t, o, slices.Contains(kinds, "store"))
+	} else {
+		t.Run("drains", func(t *testing.T) { drainsSoon(t, o) })
 	}
-	runSink(t, o, slices.Contains(kinds, "store"))
+	if slices.Contains(kinds, "verdicts") {
+		t.Run("judges", func(t *testing.T) { judges(t, o) })
+	}
+	if slices.Contains(kinds, "locator") {
+		t.Run("locates", func(t *testing.T) { locates(t, o) })
+	}
 }
 
 func describes(t *testing.T, o Options) {

@@ -17,26 +17,37 @@ import (
 // runSink runs the parts of the suite that are about sinks.
 func runSink(t *testing.T, o Options, store bool) {
 	t.Helper()
-	for _, part := range []struct {
-		name string
-		run  func(*testing.T, *sinkTest)
-	}{
+	parts := []part{
 		{"takes batches in order", inOrder},
 		{"acknowledges a stored batch again, stores it once", redelivery},
 		{"asks for what is missing", missing},
 		{"takes a batch whose predecessors are lost", lost},
 		{"resumes after kill -9", resumes},
+		{"survives kill -9 at any moment of a batch", anyMoment},
+		{"stores a batch once whose answer nobody waits for", impatient},
 		{"keeps epochs apart", epochs},
 		{"takes hostile text", hostile},
 		{"skips kinds of records that it does not know", unknownKind},
 		{"takes the largest batch", largest},
+		{"takes records of the greatest length", longest},
 		{"refuses what is no batch", noBatch},
+		{"takes nothing when it is to read only", readOnly},
 		{"drains", drains},
-	} {
+	}
+	if store {
+		parts = append(parts, part{"does what its features say", keepsFeatures})
+	}
+	for _, part := range parts {
 		t.Run(part.name, func(t *testing.T) {
 			part.run(t, &sinkTest{Options: o, t: t, directory: t.TempDir(), stream: NewStream(1), store: store})
 		})
 	}
+}
+
+// part is one subtest about sinks.
+type part struct {
+	name string
+	run  func(*testing.T, *sinkTest)
 }
 
 // sinkTest is what the parts about sinks have in common.
@@ -47,7 +58,8 @@ type sinkTest struct {
 	stream    *Stream
 	store     bool
 	flows     int    // delivered
-	sent      uint64 // sum over them
+	execs     int    // delivered
+	sent      uint64 // sum over the flows
 }
 
 // start starts the plugin on the test's directory.
@@ -63,6 +75,9 @@ func (s *sinkTest) next(records []*wire.Record) *wire.Batch {
 		if f := r.GetFlow(); f != nil {
 			s.flows++
 			s.sent += f.GetSent()
+		}
+		if r.GetExec() != nil {
+			s.execs++
 		}
 	}
 	return s.stream.Next(records)
@@ -138,6 +153,10 @@ func missing(t *testing.T, s *sinkTest) {
 	late := s.next(Records(3, 10))
 	switch r := p.apply(late); {
 	case r.GetAcknowledged() != nil: // a sink that does not count is free to take it
+		p.kill()
+		if _, marks := s.start(); len(marks) > 0 {
+			t.Errorf("a sink that remembers watermarks (%v) took a batch after a hole, want a rewind", marks)
+		}
 	case r.GetRewind() != nil:
 		if mark := r.GetRewind().GetWatermark(); mark.GetSequence() != have {
 			t.Errorf("rewind to %d, want %d", mark.GetSequence(), have)
@@ -169,7 +188,7 @@ func resumes(t *testing.T, s *sinkTest) {
 	for i := range 3 {
 		have := s.stream.Last
 		open := s.next(Records(uint64(i), 500))
-		p.interrupt(open)
+		p.interrupt(open, 0)
 		var marks map[sdk.Epoch]uint64
 		if p, marks = s.start(); len(marks) == 0 {
 			t.Skip("a sink without memory gets batches at least once")
