@@ -88,7 +88,11 @@ func (r *Recorder) hashLocked(now time.Time, p *wire.Process, s seen, parent boo
 	case news.hash:
 		r.exe.add(hashLine(now, s.hash, s.path, "new hash"))
 		if news.further {
-			r.noticeLocked(p, parent, noticeOf(now, wire.NoticeKind_NOTICE_NEW_SHA256, "New sha256: "+s.path))
+			notice := noticeOf(now, wire.NoticeKind_NOTICE_NEW_SHA256, "New sha256: "+s.path)
+			notice.Process, notice.Parent = p, parent
+			if r.learning > 0 || !r.explainLocked(now, notice, s, p.GetExecutable().GetSha256()) {
+				r.noticeLocked(p, parent, notice)
+			}
 		}
 	}
 }

@@ -21,6 +21,11 @@ type Options struct {
 	// Domains gives the names that are known for a flow's remote address, or is nil. It is called once for each flow.
 	Domains func(*capture.Flow) []*wire.Domain
 
+	// Explain finds out whose file stands at a path of the host, and whether it is still what its package brought; nil: nobody
+	// does. sha256 is what was executed. It must not wait: the words come later, escaped, or "" for none; nil says that
+	// nobody has time. It must not call the Recorder.
+	Explain func(path string, sha256 []byte) <-chan string
+
 	Rows     int           // at most in a window; 0 means 32768. No user and no process gets more than 1/8
 	Known    int           // entries that may be learned beyond those of 1.0.3; 0 means 20000. No user gets more than 1/8
 	Learn    int           // windows of the very first start that are summed up in one notice; 0 means 1

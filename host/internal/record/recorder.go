@@ -19,15 +19,16 @@ type Recorder struct {
 	state   Files
 	clock   func() time.Time
 
-	mu       sync.Mutex
-	known    *known
-	notices  *notices
-	limit    *errorLimit
-	exe      lines
-	errors   lines
-	counters Counters
-	learning int   // windows left
-	bootUTC  int64 // UTC minus boot time in ns at the last window's end; 0 before the first
+	mu          sync.Mutex
+	known       *known
+	notices     *notices
+	limit       *errorLimit
+	exe         lines
+	errors      lines
+	counters    Counters
+	learning    int // windows left
+	unexplained []unexplained
+	bootUTC     int64 // UTC minus boot time in ns at the last window's end; 0 before the first
 
 	flushing  sync.Mutex // held during input and output; taken before mu
 	lastFlush time.Time
@@ -126,6 +127,7 @@ func (r *Recorder) countLocked(s *sums, rows []*row, folded int) {
 
 func (r *Recorder) noticesLocked(now time.Time) []*wire.Record {
 	var out []*wire.Record
+	r.explainedLocked(now)
 	for _, notice := range r.notices.take(now) {
 		out = append(out, &wire.Record{Kind: &wire.Record_Notice{Notice: notice}})
 	}
