@@ -1,0 +1,96 @@
+package store
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/picosnitch/picosnitch/plugins/sqlserver/internal/servertest"
+	"github.com/picosnitch/picosnitch/sdk"
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
+)
+
+// generator makes the traffic of a machine: 400 executables, 3,000 command lines, 8,000 addresses, Zipf 1.1, and 70 % of a
+// window's flows as before.
+type generator struct {
+	random                        *rand.Rand
+	commands, addresses, programs *rand.Zipf
+	last                          []*wire.Flow
+	sequence                      uint64
+	window                        int64
+}
+
+func newGenerator(seed uint64) *generator {
+	r := rand.New(rand.NewPCG(seed, 1))
+	return &generator{random: r, commands: rand.NewZipf(r, 1.1, 1, 2999), addresses: rand.NewZipf(r, 1.1, 1, 7999),
+		programs: rand.NewZipf(r, 1.1, 1, 399)}
+}
+
+func (g *generator) flow() *wire.Flow {
+	if len(g.last) > 0 && g.random.IntN(10) < 7 {
+		f := proto.CloneOf(g.last[g.random.IntN(len(g.last))])
+		f.Sent, f.Received = g.random.Uint64N(1<<20), g.random.Uint64N(1<<24)
+		return f
+	}
+	command := int(g.commands.Uint64())
+	program := command % (1 + int(g.programs.Uint64()))
+	address := int(g.addresses.Uint64())
+	p := process(fmt.Sprintf("/usr/lib/programs/bin/program-%d", program),
+		fmt.Sprintf("program-%d\x00--option\x00value %d\x00https://host-%d.example.org/path", program, command, command), command)
+	f := flow(0, p, g.random.Uint64N(1<<20), g.random.Uint64N(1<<24),
+		netip.AddrFrom4([4]byte{93, 1, byte(address >> 8), byte(address)}).String(), fmt.Sprintf("host-%d.example.org", address)).GetFlow()
+	f.Local.Port = int32(32768 + g.random.IntN(28000))
+	f.Socket = g.random.Uint64()
+	f.Grandparent = process("/usr/lib/systemd/systemd", "/sbin/init", 0)
+	return f
+}
+
+// batch makes the next batch, one window.
+func (g *generator) batch(size int) *sdk.Batch {
+	records := make([]*wire.Record, size)
+	flows := make([]*wire.Flow, size)
+	g.window++
+	begin := start + g.window*int64(10*time.Second)
+	for i := range records {
+		f := g.flow()
+		f.Window = &wire.Window{Start: begin, End: begin + int64(10*time.Second), StartBoot: begin, EndBoot: begin}
+		flows[i], records[i] = f, &wire.Record{Kind: &wire.Record_Flow{Flow: f}}
+	}
+	g.last = flows
+	b := batch(9, g.sequence+1, records...)
+	g.sequence += uint64(size)
+	return b
+}
+
+// BenchmarkApply stores batches of 2,000 flows; rows/s counts committed rows, with the server's fsync. The server shares
+// the machine.
+func BenchmarkApply(b *testing.B) {
+	const size = 2000
+	for _, c := range []struct {
+		kind  string
+		begin func(testing.TB) string
+	}{
+		{"PostgreSQL", func(t testing.TB) string { return servertest.PostgreSQL(t).SocketConfig("") }},
+		{"MariaDB", func(t testing.TB) string { return servertest.MariaDB(t).SocketConfig("") }},
+		{"PostgreSQLRowSecurity", func(t testing.TB) string { return postgresRoles(t).web1 }},
+		{"MariaDBView", func(t testing.TB) string { return mariadbRoles(t).web1 }},
+	} {
+		b.Run(c.kind, func(b *testing.B) {
+			s := open(b, c.begin(b))
+			g := newGenerator(1)
+			b.ResetTimer()
+			for range b.N {
+				b.StopTimer()
+				batch := g.batch(size)
+				batch.HostId = streamOf(false).Host[:]
+				b.StartTimer()
+				apply(b, s, batch)
+			}
+			b.ReportMetric(float64(b.N)*size/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+}

@@ -1,0 +1,80 @@
+package store
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/picosnitch/picosnitch/plugins/sqlserver/internal/servertest"
+	"github.com/picosnitch/picosnitch/sdk"
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/sdk/sdktest"
+)
+
+// evidence is what the store says of each batch.
+func evidence(t *testing.T, s *Store, host []byte) []*wire.BatchEvidence {
+	t.Helper()
+	var list []*wire.BatchEvidence
+	err := s.Evidence(t.Context(), host, func(p *wire.EvidencePage) error {
+		list = append(list, p.GetBatches()...)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// evidenceFinds what was altered or removed behind the store's back, row by row.
+func evidenceFinds(t *testing.T, server *servertest.Server) {
+	s := open(t, ours(t, server))
+	stream := sdktest.NewStream(1)
+	for i := range 8 {
+		b := stream.Next(sdktest.Records(uint64(i), 160))
+		apply(t, s, &sdk.Batch{Batch: b, Epoch: stream.Epoch})
+	}
+	apply(t, s, batchOf(7, 1, 1, sdktest.Hostile()...))
+	all := evidence(t, s, nil)
+	if len(all) != 9 {
+		t.Fatalf("%d batches, want 9", len(all))
+	}
+	for _, b := range all {
+		if b.GetState() != wire.BatchEvidence_SOUND || b.GetEnd() < b.GetStart() {
+			t.Errorf("before anything was altered: %v", b)
+		}
+	}
+	if got := evidence(t, s, stream.Host[:]); len(got) != 8 {
+		t.Errorf("%d batches of one host, want 8", len(got))
+	}
+	table := tableName(t)
+	quote := `"`
+	if server.Socket != "" {
+		quote = "`"
+	}
+	ours := ` host_id LIKE '73646b%'`
+	for _, statement := range []string{
+		"UPDATE " + table + " SET send = send + 1 WHERE seq = 3 AND" + ours,
+		"DELETE FROM " + table + " WHERE seq = 165 AND" + ours,
+		"UPDATE " + table + "_notices SET text = 'nothing happened' WHERE seq IN (SELECT * FROM (SELECT min(seq) FROM " + table + "_notices WHERE" + ours + ") x) AND" + ours,
+		"UPDATE " + table + " SET raddr_ip = '00000000' WHERE seq = 642 AND" + ours,
+		"UPDATE " + table + " SET send = 5 WHERE kind = 'exec' AND seq > 800 AND seq <= 960 AND" + ours,
+		"UPDATE " + table + "_batches SET root = 'ff' WHERE " + quote + "first" + quote + " = 1121 AND" + ours,
+	} {
+		server.SQL(statement)
+	}
+	type finding struct {
+		Missing, Altered []uint64
+		Sound            bool
+	}
+	var got []finding
+	for _, b := range evidence(t, s, stream.Host[:]) {
+		got = append(got, finding{b.GetMissing(), b.GetAltered(), b.GetState() == wire.BatchEvidence_SOUND})
+	}
+	want := []finding{
+		{Altered: []uint64{3, 64}}, {Missing: []uint64{165}}, {Sound: true}, {Sound: true},
+		{Altered: []uint64{642}}, {Altered: []uint64{816, 944}}, {Sound: true}, {},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
