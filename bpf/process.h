@@ -163,14 +163,16 @@ static long step(__u64 index, void *context)
 	struct scratch *s = bpf_map_lookup_elem(&scratches, &w->scratch);
 	struct dentry *dentry = w->dentry;
 	struct vfsmount *vfsmount = w->mount;
-	struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+	struct dentry *parent = BPF_CORE_READ(dentry, d_parent), *root = BPF_CORE_READ(vfsmount, mnt_root);
 	struct mount *mount, *above;
 	const unsigned char *name;
 	__u32 length;
 
 	if (!s)
 		return 1;
-	if (dentry == parent || dentry == BPF_CORE_READ(vfsmount, mnt_root)) {
+	if (dentry == parent && dentry != root && !index)
+		parent = root; /* a memfd: a name without a directory */
+	else if (dentry == parent || dentry == root) {
 		mount = (void *)vfsmount - bpf_core_field_offset(struct mount, mnt);
 		above = BPF_CORE_READ(mount, mnt_parent);
 		if (above == mount)

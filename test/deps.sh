@@ -16,6 +16,14 @@ test)
 	need ip iproute2
 	need runc runc
 	need bwrap bubblewrap
+	need mkfs.btrfs btrfs-progs
+	need mksquashfs squashfs-tools
+	need squashfuse squashfuse
+	need fusermount3 fuse3
+	need rpmbuild rpm
+	need python3 python3
+	python3 -c 'import grpc, google.protobuf, cryptography' 2>/dev/null ||
+		missing="$missing python3-grpcio python3-protobuf python3-cryptography"
 	[ -d /usr/share/zoneinfo ] || missing="$missing tzdata"
 	;;
 generate)

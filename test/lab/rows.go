@@ -33,7 +33,7 @@ type Filter struct {
 
 const selectRows = `SELECT
 	host_id || '/' || epoch || '/' || seq,
-	exe, sha256, name, cmdline, pexe, psha256, pname, pcmdline, gexe, gsha256, gname, gcmdline,
+	CASE exe_scope WHEN '' THEN exe ELSE exe_scope || ':' || exe END, sha256, name, cmdline, pexe, psha256, pname, pcmdline, gexe, gsha256, gname, gcmdline,
 	pid, uid, netns, protocol, laddr, lport, raddr, rport,
 	send, recv, sends, receives, connects, accepts, failures, listens, direction, result, peer, counting, layer
 	FROM `

@@ -45,6 +45,7 @@ const (
 	Inject   = "inject"   // Name, Address, Peers, Bytes, Times: write(2) of UDP datagrams from Address on a TUN device
 	BindXDP  = "bindxdp"  // Net (of the device): makes and binds an AF_XDP socket
 	Storm    = "storm"    // Path, Peers, Threads, Millis: starts a program that connects, sends and ends, over and over
+	Disguise = "disguise" // As: takes another name and overwrites its arguments
 	Swallow  = "swallow"  // Name: accepts and reads to the end, in the background until Halt
 )
 
