@@ -27,7 +27,8 @@ type sealed struct {
 // The records belong to the journal until Append returns: it sets their Sequence. first and last are the sequences
 // given, both 0 when there were no records; marks alone are committed all the same.
 //
-// Errors: [ErrTooLarge] names the record, to be left out by the caller; [ErrBroken]; [ErrClosed]; the disk's.
+// Errors: [ErrTooLarge] names the record, to be left out by the caller; [ErrBroken]; [ErrClosed]; a *[DiskError], after
+// which the same call may be made until it succeeds.
 func (j *Journal) Append(records []*wire.Record, marks ...Mark) (first, last uint64, err error) {
 	j.appending.Lock()
 	defer j.appending.Unlock()
@@ -35,12 +36,12 @@ func (j *Journal) Append(records []*wire.Record, marks ...Mark) (first, last uin
 	if err != nil {
 		return 0, 0, err
 	}
-	batches, chain, err := j.seal(current, records)
+	batches, chain, err := j.seal(current, records, nil)
 	if err != nil {
 		return 0, 0, err
 	}
 	last = current.last + uint64(len(records))
-	err = j.commit(func(tx *bolt.Tx) error {
+	err = j.grow(sizeOf(batches), func(tx *bolt.Tx) error {
 		if len(records) > 0 {
 			row := epochRow{epoch: current.epoch, last: last, time: j.now().UnixNano(), chain: chain}
 			if err := j.write(tx, current.ordinal, row, batches); err != nil {
@@ -58,6 +59,13 @@ func (j *Journal) Append(records []*wire.Record, marks ...Mark) (first, last uin
 	j.chain = chain
 	j.publish(last)
 	return current.last + 1, last, nil
+}
+
+func sizeOf(batches []sealed) (n int64) {
+	for _, b := range batches {
+		n += int64(len(b.raw) + batchHeaderSize)
+	}
+	return n
 }
 
 // current is this run's epoch as it stands, or why nothing can be appended to it.
@@ -79,8 +87,9 @@ func (j *Journal) publish(last uint64) {
 	j.wake = make(chan struct{})
 }
 
-// seal numbers and cuts records into batches, each chained to the one before.
-func (j *Journal) seal(current run, records []*wire.Record) ([]sealed, [32]byte, error) {
+// seal numbers and cuts records into batches, each chained to the one before. counts says how many go into each; nil: as
+// many as fit.
+func (j *Journal) seal(current run, records []*wire.Record, counts []int) ([]sealed, [32]byte, error) {
 	chain := j.chain
 	var batches []sealed
 	next := current.last + 1
@@ -88,7 +97,12 @@ func (j *Journal) seal(current run, records []*wire.Record) ([]sealed, [32]byte,
 		r.Sequence = next + uint64(i)
 	}
 	for len(records) > 0 {
-		n := cut(records)
+		n := 0
+		if counts != nil {
+			n, counts = counts[0], counts[1:]
+		} else {
+			n = cut(records)
+		}
 		if n == 0 {
 			return nil, chain, fmt.Errorf("append record %d of %d bytes: %w", records[0].Sequence-next, proto.Size(records[0]), ErrTooLarge)
 		}
@@ -122,7 +136,7 @@ func cut(records []*wire.Record) int {
 	return len(records)
 }
 
-// write stores batches and the state of their epoch, and uses the commit to save cursors and space.
+// write stores batches and the state of their epoch.
 func (j *Journal) write(tx *bolt.Tx, ordinal uint64, row epochRow, batches []sealed) error {
 	at := j.now()
 	b := bucket(tx, nameBatches)

@@ -2,9 +2,12 @@ package journal
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -51,4 +54,129 @@ func BenchmarkAppend20Flows(b *testing.B) {
 		}
 	}
 	b.ReportMetric(20*float64(b.N)/b.Elapsed().Seconds(), "records/s")
+}
+
+// BenchmarkThroughOneCursor is from Append to the acknowledgement of a sink that needs no time, in windows of 500 flows.
+func BenchmarkThroughOneCursor(b *testing.B) {
+	j, err := Open(b.TempDir(), testHost, time.Now)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() {
+		if err := j.Close(); err != nil {
+			b.Error(err)
+		}
+	}()
+	c, err := j.Cursor("a")
+	if err != nil {
+		b.Fatal(err)
+	}
+	records := flows(500)
+	done := make(chan error, 1)
+	n := 0
+	b.ReportAllocs()
+	go func() { done <- follow(b, c) }()
+	for b.Loop() {
+		if _, _, err := j.Append(records); err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+	for c.Lag() > 0 {
+		time.Sleep(100 * time.Microsecond)
+	}
+	b.ReportMetric(500*float64(n)/b.Elapsed().Seconds(), "records/s")
+	if err := c.Ack(sdk.Watermark{}); err == nil {
+		b.Error("acknowledged an epoch that is none")
+	}
+	select {
+	case err := <-done:
+		b.Fatal(err)
+	default:
+	}
+}
+
+// follow acknowledges everything until the benchmark ends.
+func follow(b *testing.B, c *Cursor) error {
+	for {
+		batch, err := c.Next(b.Context())
+		if err != nil {
+			return err
+		}
+		if err := c.Ack(sdk.Watermark{Epoch: batch.Epoch, Sequence: batch.Last}); err != nil {
+			return err
+		}
+	}
+}
+
+// BenchmarkOpenLarge is from Open to the first batch, of a journal of 400 MiB that was not closed.
+func BenchmarkOpenLarge(b *testing.B) {
+	dir := b.TempDir()
+	j, err := Open(dir, testHost, time.Now)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := j.Cursor("a"); err != nil {
+		b.Fatal(err)
+	}
+	for size := int64(0); size < 400<<20; {
+		if _, _, err := j.Append(flows(4000)); err != nil {
+			b.Fatal(err)
+		}
+		if size, err = fileSizeOf(dir); err != nil {
+			b.Fatal(err)
+		}
+	}
+	unclean := b.TempDir() // a copy of the file is what kill -9 leaves
+	data, err := os.ReadFile(filepath.Join(dir, FileName))
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(unclean, FileName), data, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for name, dir := range map[string]string{"clean": dir, "unclean": unclean} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				openAndRead(b, dir, name == "unclean")
+			}
+		})
+	}
+}
+
+func fileSizeOf(dir string) (int64, error) {
+	info, err := os.Stat(filepath.Join(dir, FileName))
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+func openAndRead(b *testing.B, dir string, unclean bool) {
+	j, err := Open(dir, testHost, time.Now)
+	if err != nil {
+		b.Fatal(err)
+	}
+	c, err := j.Cursor("a")
+	if err == nil {
+		_, err = c.Next(b.Context())
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.StopTimer()
+	if unclean { // the next start is to find it as this one did
+		close(j.stop)
+		<-j.stopped
+		err = j.db.Close()
+	} else {
+		err = j.Close()
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.StartTimer()
 }

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +21,10 @@ type Batch struct {
 	Epoch       sdk.Epoch
 	First, Last uint64
 	Raw         []byte
+	// Have is the last record of the batch that the sink has already: it stands in the middle. 0: it has none of them.
+	Have uint64
+	// Gap says that the batch stands for records that the sink does not get: it is one Gap, and nobody's bytes but ours.
+	Gap bool
 }
 
 // DamagedError says that a batch no longer has the checksum it was written with. A reader goes on by acknowledging Last,
@@ -29,6 +32,7 @@ type Batch struct {
 type DamagedError struct {
 	Epoch       sdk.Epoch
 	First, Last uint64
+	Have        uint64 // as in [Batch]
 }
 
 func (e *DamagedError) Error() string {
@@ -44,6 +48,9 @@ type Cursor struct {
 	at     place             // guarded by j.mu: everything up to here is safe in the sink
 	saved  place             // guarded by j.appending: at, as the file has it
 	floors map[uint64]uint64 // guarded by j.mu: later epochs' ordinals -> what the sink holds already
+
+	dropped  Dropped // guarded by j.mu
+	suspects Suspects
 }
 
 // Cursor returns the place of a sink, and registers the sink durably when it is new: it then starts with the oldest batch
@@ -65,9 +72,9 @@ func (j *Journal) Cursor(sink string) (*Cursor, error) {
 	if c != nil {
 		return c, nil
 	}
-	at := place{current.ordinal, current.kept - 1}
+	at := j.origin(current)
 	c = &Cursor{j: j, name: sink, at: at, saved: at}
-	err = j.commit(func(tx *bolt.Tx) error { return bucket(tx, nameCursors).Put([]byte(sink), at.key()) })
+	err = j.commit(purge{}, func(tx *bolt.Tx) error { return bucket(tx, nameCursors).Put([]byte(sink), at.key()) })
 	if err != nil {
 		return nil, fmt.Errorf("register sink %s: %w", sink, err)
 	}
@@ -77,6 +84,17 @@ func (j *Journal) Cursor(sink string) (*Cursor, error) {
 	return c, nil
 }
 
+// origin is where a new sink begins: at what the file has of this run, or at all that was saved from a damaged file which
+// did not tell whom it was for.
+func (j *Journal) origin(current run) place {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.orphaned {
+		return place{ordinal: j.epochs[0].ordinal}
+	}
+	return place{current.ordinal, current.kept - 1}
+}
+
 // Sinks lists the registered sinks by name.
 func (j *Journal) Sinks() []string {
 	j.mu.Lock()
@@ -84,7 +102,8 @@ func (j *Journal) Sinks() []string {
 	return slices.Sorted(maps.Keys(j.cursors))
 }
 
-// Unregister forgets a sink; what only it had not acknowledged may be deleted. Its Cursor must not be used afterwards.
+// Unregister forgets a sink, with what was set aside for it; what only it had not acknowledged may be deleted. Its Cursor
+// must not be used afterwards.
 func (j *Journal) Unregister(sink string) error {
 	j.appending.Lock()
 	defer j.appending.Unlock()
@@ -93,8 +112,17 @@ func (j *Journal) Unregister(sink string) error {
 	}
 	j.mu.Lock()
 	delete(j.cursors, sink)
+	delete(j.aside, sink)
 	j.mu.Unlock()
-	err := j.commit(func(tx *bolt.Tx) error { return bucket(tx, nameCursors).Delete([]byte(sink)) })
+	err := j.commit(purge{}, func(tx *bolt.Tx) error {
+		if err := bucket(tx, nameCursors).Delete([]byte(sink)); err != nil {
+			return err
+		}
+		if err := deleteSuffix(bucket(tx, nameRetries), sink); err != nil {
+			return err
+		}
+		return deletePrefix(bucket(tx, nameAside), asidePrefix(sink))
+	})
 	if err != nil {
 		return fmt.Errorf("unregister sink %s: %w", sink, err)
 	}
@@ -102,7 +130,8 @@ func (j *Journal) Unregister(sink string) error {
 }
 
 // Next returns the first durable batch that is not acknowledged, older epochs first, and waits for one if need be. It
-// returns the same batch again until Ack or Seek moves the cursor.
+// returns the same batch again until Ack or Seek moves the cursor. Where records were dropped, or lost by the disk, it
+// returns a batch of one Gap that has the number of the last of them; its hash fields are empty.
 //
 // Errors: ctx's; [ErrClosed]; a *[DamagedError]; or that the file could not be read.
 func (c *Cursor) Next(ctx context.Context) (Batch, error) {
@@ -110,18 +139,16 @@ func (c *Cursor) Next(ctx context.Context) (Batch, error) {
 		if err := ctx.Err(); err != nil {
 			return Batch{}, err
 		}
-		c.j.mu.Lock()
-		wake, closed := c.j.wake, c.j.closed
-		wanted := c.wantedLocked()
-		c.j.mu.Unlock()
-		if closed {
-			return Batch{}, ErrClosed
+		wanted, wake, err := c.wanted()
+		if err != nil {
+			return Batch{}, err
 		}
-		for _, w := range wanted {
-			b, found, err := c.j.batchAt(w)
-			if found || err != nil {
-				return b, err
-			}
+		b, found, err := c.first(wanted)
+		if errors.Is(err, errMoved) {
+			continue
+		}
+		if found || err != nil {
+			return b, err
 		}
 		if err := c.j.wait(ctx, wake); err != nil {
 			return Batch{}, err
@@ -129,66 +156,104 @@ func (c *Cursor) Next(ctx context.Context) (Batch, error) {
 	}
 }
 
-// want is what a cursor still has to see of one epoch: the records after a sequence.
-type want struct {
-	run
-	after uint64
+func (c *Cursor) wanted() ([]want, <-chan struct{}, error) {
+	c.j.mu.Lock()
+	defer c.j.mu.Unlock()
+	if c.j.closed {
+		return nil, nil, ErrClosed
+	}
+	return c.wantedLocked(), c.j.wake, nil
 }
 
-// wantedLocked lists the epochs that hold records for the cursor, in order.
+// errMoved says that batches were dropped while they were looked for.
+var errMoved = errors.New("moved")
+
+// first finds the first batch of what is wanted. A batch that is not where memory says may have been dropped by a commit
+// that memory does not show yet: then the answer is errMoved.
+func (c *Cursor) first(wanted []want) (Batch, bool, error) {
+	for i, w := range wanted {
+		b, found, err := c.j.batchAt(w)
+		if err != nil {
+			return b, false, err
+		}
+		if found && (b.Gap || b.First <= w.after+1) {
+			return b, true, nil
+		}
+		c.j.appending.Lock() // no commit is under way
+		now, _, err := c.wanted()
+		c.j.appending.Unlock()
+		if err != nil {
+			return Batch{}, false, err
+		}
+		if i >= len(now) || now[i].after != w.after || now[i].hole != w.hole || now[i].kept != w.kept {
+			return Batch{}, false, errMoved
+		}
+		if found {
+			return b, true, nil
+		}
+	}
+	return Batch{}, false, nil
+}
+
+// want is what a cursor still has to see of one epoch: the records after a sequence, the Gap of a hole among them.
+type want struct {
+	run
+	sink  string
+	after uint64
+	hole  hole // the first that comes; last is 0 when there is none
+}
+
+// wantedLocked lists the epochs that hold something for the cursor, in order.
 func (c *Cursor) wantedLocked() []want {
 	var wanted []want
 	first := sort.Search(len(c.j.epochs), func(i int) bool { return c.j.epochs[i].ordinal >= c.at.ordinal })
 	for _, r := range c.j.epochs[first:] {
-		after := max(c.floors[r.ordinal], r.kept-1)
-		if r.ordinal == c.at.ordinal {
-			after = max(after, c.at.sequence)
+		have := c.haveLocked(r.ordinal)
+		w := want{run: r, sink: c.name, after: max(have, r.kept-1)}
+		if h, ok := c.j.holes.next(c.name, r.ordinal, have); ok {
+			w.hole = h
+			if h.first <= w.after+1 {
+				w.after = h.first - 1
+			}
 		}
-		if after < r.last {
-			wanted = append(wanted, want{r, after})
+		if w.after < r.last || w.hole.last > 0 {
+			wanted = append(wanted, w)
 		}
 	}
 	return wanted
 }
 
-// batchAt copies the batch that holds the first wanted record.
-func (j *Journal) batchAt(w want) (b Batch, found bool, err error) {
-	b.Epoch = w.epoch
-	err = j.view(func(tx *bolt.Tx) error {
-		c := bucket(tx, nameBatches).Cursor()
-		due := place{w.ordinal, w.after + 1}
-		k, v := c.Seek(due.key())
-		switch { // a sink may stand in the middle of a batch; it gets the whole batch again
-		case k == nil:
-			k, v = c.Last()
-		case !bytes.Equal(k, due.key()):
-			k, v = c.Prev()
-		}
-		if k == nil {
-			return nil
-		}
-		at, err := parsePlace(k)
-		if err != nil {
-			return err
-		}
-		h, raw, err := parseBatch(v)
-		if err != nil || at.ordinal != w.ordinal || h.last < due.sequence {
-			return err
-		}
-		b.First, b.Last, found = at.sequence, h.last, true
-		if checksum(raw) != h.sum {
-			return &DamagedError{b.Epoch, b.First, b.Last}
-		}
-		b.Raw = slices.Clone(raw)
-		return nil
-	})
-	if err == nil {
-		return b, found, nil
+// haveLocked is how far the cursor has come in an epoch.
+func (c *Cursor) haveLocked(ordinal uint64) uint64 {
+	switch {
+	case ordinal < c.at.ordinal:
+		return ^uint64(0)
+	case ordinal == c.at.ordinal:
+		return max(c.at.sequence, c.floors[ordinal])
 	}
-	if _, cerr := j.current(); errors.Is(cerr, ErrClosed) {
-		return Batch{}, false, ErrClosed
+	return c.floors[ordinal]
+}
+
+// reachedLocked is the place up to which the sink needs nothing from the file: what it has, and what it is not to have.
+func (c *Cursor) reachedLocked() place {
+	at := c.at
+	for _, r := range c.j.epochs {
+		if r.ordinal < c.at.ordinal {
+			continue
+		}
+		at = place{r.ordinal, c.haveLocked(r.ordinal)}
+		for {
+			h, ok := c.j.holes.next(c.name, r.ordinal, at.sequence)
+			if !ok || h.first > at.sequence+1 {
+				break
+			}
+			at.sequence = h.last
+		}
+		if at.sequence < r.last {
+			break
+		}
 	}
-	return Batch{}, false, fmt.Errorf("read the journal: %w", err)
+	return at
 }
 
 // Ack says that the sink safely holds everything up to w, and w's epoch must be known. Going back is ignored. It becomes
@@ -207,13 +272,16 @@ func (c *Cursor) Ack(w sdk.Watermark) error {
 	return nil
 }
 
-// Lag is the number of records in the file that the sink has not acknowledged.
+// Lag is the number of records that the sink still has to get, a Gap counting as one.
 func (c *Cursor) Lag() uint64 {
 	c.j.mu.Lock()
 	defer c.j.mu.Unlock()
-	var n uint64
+	return c.lagLocked()
+}
+
+func (c *Cursor) lagLocked() (n uint64) {
 	for _, w := range c.wantedLocked() {
-		n += w.last - w.after
+		n += c.j.holes.due(c.name, w.ordinal, w.after, w.last)
 	}
 	return n
 }

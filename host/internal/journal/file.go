@@ -37,11 +37,32 @@ func checkDirectory(dir string) error {
 
 // setAside renames a file that cannot be read, so that a new one can be begun.
 func setAside(path string, cause error, now time.Time) (*Recovered, error) {
-	aside := path + ".corrupt-" + now.UTC().Format("20060102T150405.000000000Z")
+	aside := asideName(path, now)
 	if err := os.Rename(path, aside); err != nil {
 		return nil, fmt.Errorf("set %s aside (%w): %w", path, cause, err)
 	}
 	return &Recovered{Path: aside, Cause: cause}, nil
+}
+
+// maxDamaged is how many damaged files are kept: each may be as large as a journal.
+const maxDamaged = 3
+
+// prune removes the oldest damaged files.
+func prune(path string) error {
+	all, err := filepath.Glob(path + ".corrupt-*") // in order of time
+	if err != nil {
+		return fmt.Errorf("list damaged journals: %w", err)
+	}
+	for ; len(all) > maxDamaged; all = all[1:] {
+		if err := os.Remove(all[0]); err != nil {
+			return fmt.Errorf("remove an old damaged journal: %w", err)
+		}
+	}
+	return nil
+}
+
+func asideName(path string, now time.Time) string {
+	return path + ".corrupt-" + now.UTC().Format("20060102T150405.000000000Z")
 }
 
 // syncDirectory makes the file's name durable; bbolt only does so for its content.
@@ -72,7 +93,6 @@ func openDatabase(path string) (database, error) {
 	options := &bolt.Options{
 		Timeout:      lockWait, // for form's sake: the lock is ours already
 		FreelistType: bolt.FreelistMapType,
-		NoStatistics: true,
 		OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
 			d.file, err = openLocked(name, flag, mode)
 			return d.file, err
@@ -100,17 +120,33 @@ func openDatabase(path string) (database, error) {
 
 // openLocked opens the file, takes bbolt's lock on it before bbolt does, and checks its structure.
 func openLocked(name string, flag int, mode os.FileMode) (*os.File, error) {
-	f, err := os.OpenFile(name, flag|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
+	for {
+		f, err := os.OpenFile(name, flag|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
+		if err != nil {
+			return nil, err
+		}
+		if err = lock(f); err == nil {
+			if replaced(f, name) { // by a compaction, while we waited
+				_ = f.Close()
+				continue
+			}
+			err = checkFile(f)
+		}
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		return f, nil
+	}
+}
+
+// replaced tells whether the name belongs to another file by now.
+func replaced(f *os.File, name string) bool {
+	ours, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return false
 	}
-	if err = lock(f); err == nil {
-		err = checkFile(f)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
+	theirs, err := os.Lstat(name)
+	return err == nil && !os.SameFile(ours, theirs)
 }
 
 func checkFile(f *os.File) error {
@@ -170,7 +206,7 @@ func guard(fn func() error) (err error) {
 // isDamage tells a file that cannot be what we wrote from an operating system that cannot read it now.
 func isDamage(err error) bool {
 	for _, cause := range []error{
-		errDamaged, berrors.ErrInvalid, berrors.ErrChecksum, berrors.ErrVersionMismatch,
+		errDamaged, berrors.ErrInvalid, berrors.ErrChecksum, berrors.ErrVersionMismatch, berrors.ErrIncompatibleValue,
 	} {
 		if errors.Is(err, cause) {
 			return true

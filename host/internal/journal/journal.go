@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -25,6 +26,8 @@ var (
 	// ErrBroken says that a commit failed in a way that leaves open whether it is durable. Nothing can be appended until
 	// the journal is opened again; its marks then tell what was kept.
 	ErrBroken = errors.New("journal must be opened again")
+	// ErrNoSink says that no sink of this name is registered.
+	ErrNoSink = errors.New("no such sink")
 	// ErrTooLarge is wrapped by the error of Append when one record alone is larger than a batch may be.
 	ErrTooLarge = errors.New("record is larger than a batch may be")
 )
@@ -36,10 +39,12 @@ type Mark struct {
 	Value []byte
 }
 
-// Recovered says that the file could not be read and where it lies now.
+// Recovered says that the file was damaged and where it lies now. What it held that was good, Batches of it, is in the new
+// one; what sinks lack of the rest they get a Gap for.
 type Recovered struct {
-	Path  string
-	Cause error
+	Path    string
+	Cause   error
+	Batches int
 }
 
 // Previous describes the run before this one, from what it made durable.
@@ -52,18 +57,30 @@ type Previous struct {
 
 // Journal is the open file. See the package comment for its promises.
 type Journal struct {
-	db        database
+	o         Options
 	hostID    [16]byte
 	now       func() time.Time
 	recovered *Recovered
 	previous  Previous
+	orphaned  bool // saved from a damaged file that did not tell what the sinks have
 
-	appending sync.Mutex // held for a whole Append; guards chain
-	chain     [32]byte
+	swap sync.RWMutex // guards db: written by a compaction only
+	db   database
+
+	appending   sync.Mutex // held for a whole Append; guards what follows
+	chain       [32]byte
+	disk        disk
+	lastNow     time.Time // see ageLimit
+	lastElapsed time.Duration
+	chanceFrom  time.Duration // since when sinks had a chance to take what waits
 
 	mu      sync.Mutex // guards all below; never held while waiting for the disk
 	epochs  []run      // oldest first; the last one is this run's
 	cursors map[string]*Cursor
+	holes   holes
+	aside   map[string]asideSum
+	full    *DiskError // what the disk says since it refused; nil: it does not
+	sizes   sizes
 	wake    chan struct{} // closed and replaced when batches were appended
 	broken  error
 	closed  bool
@@ -79,43 +96,59 @@ type run struct {
 	epoch   sdk.Epoch
 	kept    uint64 // first sequence still in the file; last+1 when there is none
 	last    uint64 // 0 before the first record
+	owed    uint64 // only in a plan: the end of what a sink gets a Gap for
 }
 
-// Open opens or creates the journal in dir, which it makes with mode 0700 if missing, and begins a new epoch. hostID goes
-// into every batch. now is asked for the times of batches; tests inject it.
+// Open is [OpenWith] with the bounds that nobody chose.
+func Open(dir string, hostID [16]byte, now func() time.Time) (*Journal, error) {
+	return OpenWith(Options{Dir: dir, HostID: hostID, Now: now})
+}
+
+// OpenWith opens or creates the journal and begins a new epoch. From a damaged file it takes over what is good.
 //
 // Errors: [ErrLocked]; or the operating system's, when the directory cannot be used or is writable by others.
-func Open(dir string, hostID [16]byte, now func() time.Time) (*Journal, error) {
-	if err := checkDirectory(dir); err != nil {
+func OpenWith(o Options) (*Journal, error) {
+	o.fill()
+	if err := checkDirectory(o.Dir); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, FileName)
-	j, err := start(path, hostID, now)
+	path := filepath.Join(o.Dir, FileName)
+	j, err := start(path, o)
+	if refused(err) && os.Truncate(filepath.Join(o.Dir, ReserveName), 0) == nil {
+		j, err = start(path, o)
+	}
 	if isDamage(err) {
 		var recovered *Recovered
-		if recovered, err = setAside(path, err, now()); err != nil {
+		if recovered, err = salvage(path, o, err); err != nil {
 			return nil, err
 		}
-		if j, err = start(path, hostID, now); err == nil {
+		if j, err = start(path, o); err == nil {
 			j.recovered = recovered
+			j.countDamaged()
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
+	if err := j.compactAtStart(); err != nil {
+		return nil, errors.Join(err, j.db.Close())
+	}
+	j.disk.open(o.Dir)
+	j.measure()
 	go j.keep()
 	return j, nil
 }
 
 // start opens the file and begins an epoch in it.
-func start(path string, hostID [16]byte, now func() time.Time) (*Journal, error) {
+func start(path string, o Options) (*Journal, error) {
 	db, err := openDatabase(path)
 	if err != nil {
 		return nil, err
 	}
 	j := &Journal{
-		db: db, hostID: hostID, now: now,
+		o: o, db: db, hostID: o.HostID, now: o.Now,
 		cursors: map[string]*Cursor{},
+		aside:   map[string]asideSum{},
 		wake:    make(chan struct{}),
 		dirty:   make(chan struct{}, 1),
 		stop:    make(chan struct{}),
@@ -125,6 +158,19 @@ func start(path string, hostID [16]byte, now func() time.Time) (*Journal, error)
 		return nil, errors.Join(fmt.Errorf("begin an epoch in %s: %w", path, err), db.abandon())
 	}
 	return j, nil
+}
+
+// countDamaged counts what each sink lost with a damaged file.
+func (j *Journal) countDamaged() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, c := range j.cursors {
+		for _, h := range j.holes {
+			if have := c.haveLocked(h.ordinal); h.cause == CauseDamaged && h.concerns(c.name, h.ordinal, have) {
+				c.dropped = c.dropped.plus(CauseDamaged, h.last-max(have, h.first-1))
+			}
+		}
+	}
 }
 
 // begin loads what the file holds and starts this run's epoch.
@@ -146,6 +192,7 @@ func (j *Journal) begin() error {
 		for name, at := range l.cursors {
 			j.cursors[name] = &Cursor{j: j, name: name, at: at, saved: at}
 		}
+		j.holes, j.aside, j.orphaned = l.holes, l.aside, l.orphaned
 		return l.start(tx, epoch)
 	})
 }
@@ -198,12 +245,21 @@ func (j *Journal) Close() error {
 	if j.broken != nil { // the next start must not believe in a clean stop
 		return j.db.abandon()
 	}
-	err := j.update(func(tx *bolt.Tx) error {
-		if _, err := j.tidy(tx); err != nil {
-			return err
-		}
-		return bucket(tx, nameMeta).Delete([]byte(keyOpen))
-	})
+	last := func() error {
+		return j.update(func(tx *bolt.Tx) error {
+			if _, err := j.tidy(tx, purge{}); err != nil {
+				return err
+			}
+			if err := bucket(tx, nameMeta).Delete([]byte(keyOrphans)); err != nil {
+				return err
+			}
+			return bucket(tx, nameMeta).Delete([]byte(keyOpen))
+		})
+	}
+	err := last()
+	if refused(err) && j.disk.release() {
+		err = last()
+	}
 	if isDamage(err) {
 		err = errors.Join(err, j.db.abandon())
 	} else {

@@ -22,8 +22,12 @@ const (
 	nameBatches = "batches"
 	nameCursors = "cursors"
 	nameMarks   = "marks"
+	nameHoles   = "holes"
+	nameAside   = "aside"
+	nameRetries = "retries"
 	keyFormat   = "format"
 	keyOpen     = "open"
+	keyOrphans  = "orphans"
 )
 
 // errDamaged marks content that this package cannot have written.

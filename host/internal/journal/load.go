@@ -18,12 +18,22 @@ type loaded struct {
 	epochs   []run // that hold, or held, records
 	next     uint64
 	cursors  map[string]place
+	holes    holes
+	aside    map[string]asideSum
+	orphaned bool
 	previous Previous
 }
 
+// mustHave are the buckets that every file has had, mayHave those that came later.
+func mustHave() []string {
+	return []string{nameMeta, nameEpochs, nameBatches, nameCursors, nameMarks}
+}
+
+func mayHave() []string { return []string{nameHoles, nameAside, nameRetries} }
+
 // create makes the buckets of a new file.
 func create(tx *bolt.Tx) error {
-	for _, name := range []string{nameMeta, nameEpochs, nameBatches, nameCursors, nameMarks} {
+	for _, name := range append(mustHave(), mayHave()...) {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return fmt.Errorf("create bucket %s: %w", name, err)
 		}
@@ -33,7 +43,7 @@ func create(tx *bolt.Tx) error {
 
 // inspect reads everything that is kept in memory and checks that it fits together.
 func inspect(tx *bolt.Tx) (loaded, error) {
-	for _, name := range []string{nameMeta, nameEpochs, nameBatches, nameCursors, nameMarks} {
+	for _, name := range mustHave() {
 		if tx.Bucket([]byte(name)) == nil {
 			return loaded{}, fmt.Errorf("%w: no bucket %s", errDamaged, name)
 		}
@@ -45,16 +55,36 @@ func inspect(tx *bolt.Tx) (loaded, error) {
 	if err := l.readEpochs(tx); err != nil {
 		return loaded{}, err
 	}
+	if err := l.readHoles(tx); err != nil {
+		return loaded{}, err
+	}
 	if err := l.readBatches(tx); err != nil {
+		return loaded{}, err
+	}
+	if err := l.readAside(tx); err != nil {
 		return loaded{}, err
 	}
 	err := bucket(tx, nameCursors).ForEach(func(name, v []byte) error {
 		at, err := parsePlace(v)
 		l.cursors[string(name)] = at
+		if err == nil && !l.exists(at) {
+			err = fmt.Errorf("%w: the place of %.64q is %d/%d", errDamaged, name, at.ordinal, at.sequence)
+		}
 		return err
 	})
+	l.orphaned = len(l.epochs) > 0 && bucket(tx, nameMeta).Get([]byte(keyOrphans)) != nil
 	l.previous.Clean = bucket(tx, nameMeta).Get([]byte(keyOpen)) == nil
 	return l, err
+}
+
+// exists tells whether a sink can have come to a place.
+func (l *loaded) exists(at place) bool {
+	for _, r := range l.epochs {
+		if r.ordinal == at.ordinal {
+			return at.sequence <= r.last
+		}
+	}
+	return at.ordinal < l.next
 }
 
 // readEpochs reads the list. Epochs without a record are passed over: no sink can name one.
@@ -98,6 +128,9 @@ func (l *loaded) readBatches(tx *bolt.Tx) error {
 			}
 			l.epochs[i].kept, expect = at.sequence, at
 		}
+		if at != expect && l.holes.cover(at.ordinal, expect.sequence, at.sequence) {
+			expect = at
+		}
 		if at != expect || h.last < at.sequence || h.last > l.epochs[i].last {
 			return fmt.Errorf("%w: batch %d..%d where %d was due", errDamaged, at.sequence, h.last, expect.sequence)
 		}
@@ -105,6 +138,18 @@ func (l *loaded) readBatches(tx *bolt.Tx) error {
 		return nil
 	})
 	return err
+}
+
+func (l *loaded) readHoles(tx *bolt.Tx) error {
+	b := bucket(tx, nameHoles)
+	if b == nil {
+		return nil
+	}
+	return b.ForEach(func(k, v []byte) error {
+		h, err := parseHole(k, v)
+		l.holes = append(l.holes, h)
+		return err
+	})
 }
 
 // start writes the new epoch, removes epochs that nobody can name, and notes that the journal is open.
@@ -115,6 +160,9 @@ func (l *loaded) start(tx *bolt.Tx, epoch sdk.Epoch) error {
 	}
 	for _, r := range l.epochs {
 		known[r.ordinal] = known[r.ordinal] || r.kept <= r.last
+	}
+	for _, h := range l.holes {
+		known[h.ordinal] = true
 	}
 	c := bucket(tx, nameEpochs).Cursor()
 	for k, _ := c.First(); k != nil; k, _ = c.Next() {

@@ -11,16 +11,23 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/picosnitch/picosnitch/sdk"
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
-// childDir makes the test binary an appender that is killed.
-const childDir = "PICOSNITCH_JOURNAL_CHILD"
+// childDir makes the test binary an appender that is killed. With childFull its journal is always full, and its records are
+// large.
+const (
+	childDir  = "PICOSNITCH_JOURNAL_CHILD"
+	childFull = "PICOSNITCH_JOURNAL_CHILD_FULL"
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
@@ -32,7 +39,11 @@ func TestMain(m *testing.M) {
 
 // appendForever writes the last sequence of every Append to stdout once it returned.
 func appendForever(dir string) error {
-	j, err := Open(dir, testHost, time.Now)
+	o, padding := Options{Dir: dir, HostID: testHost}, ""
+	if os.Getenv(childFull) != "" {
+		o.MaxBytes, padding = leastMaxBytes, strings.Repeat("x", 20000)
+	}
+	j, err := OpenWith(o)
 	if err != nil {
 		return err
 	}
@@ -42,18 +53,18 @@ func appendForever(dir string) error {
 	fmt.Printf("%v\n", j.Epoch())
 	for i := uint64(1); ; i += 3 {
 		last := strconv.FormatUint(i+2, 10)
-		if _, _, err := j.Append(notices(3, fmt.Sprint(j.Epoch(), " ", i)), Mark{"last", []byte(last)}); err != nil {
+		if _, _, err := j.Append(notices(3, fmt.Sprint(j.Epoch(), " ", i, padding)), Mark{"last", []byte(last)}); err != nil {
 			return err
 		}
 		fmt.Println(last)
 	}
 }
 
-// kill runs an appender, kills it after a while and tells what it was promised.
-func kill(t *testing.T, dir string, after time.Duration) (epoch string, promised uint64) {
+// kill runs an appender, kills it a while after it was promised as much as that and tells what it was promised.
+func kill(t *testing.T, dir string, after time.Duration, least uint64, env ...string) (epoch string, promised uint64) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childDir+"="+dir)
+	cmd.Env = append(append(os.Environ(), childDir+"="+dir), env...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.StdoutPipe()
@@ -63,12 +74,21 @@ func kill(t *testing.T, dir string, after time.Duration) (epoch string, promised
 		t.Fatalf("the appender did not start: %s", errs.String())
 	}
 	epoch = lines.Text()
-	timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
-	defer timer.Stop()
+	var timer *time.Timer
+	doom := func() { timer = time.AfterFunc(after, func() { _ = cmd.Process.Kill() }) }
+	if least == 0 {
+		doom()
+	}
 	for lines.Scan() {
 		if n, err := strconv.ParseUint(lines.Text(), 10, 64); err == nil {
 			promised = n
 		}
+		if timer == nil && promised >= least {
+			doom()
+		}
+	}
+	if timer != nil {
+		timer.Stop()
 	}
 	_ = cmd.Wait()
 	if errs.Len() > 0 {
@@ -82,7 +102,7 @@ func TestWhatAppendPromisedSurvivesKill(t *testing.T) {
 	dir := t.TempDir()
 	var want []string
 	for round := range 4 {
-		epoch, promised := kill(t, dir, time.Duration(30+70*round)*time.Millisecond)
+		epoch, promised := kill(t, dir, time.Duration(30+70*round)*time.Millisecond, 0)
 		j := open(t, dir)
 		p, ok := j.Previous()
 		if promised > 0 && (!ok || p.Epoch.String() != epoch || p.Clean) {
@@ -108,6 +128,49 @@ func TestWhatAppendPromisedSurvivesKill(t *testing.T) {
 	equal(t, read(t, cursor(t, j, "a")), want)
 	if len(want) == 0 {
 		t.Error("nothing was ever appended")
+	}
+}
+
+func TestAGapSurvivesKillAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	promised := map[string]uint64{}
+	for round := range 4 {
+		epoch, last := kill(t, dir, time.Duration(round)*3*time.Millisecond, uint64(210+30*round), childFull+"=1")
+		promised[epoch] = last
+	}
+	j := openBounded(t, Options{Dir: dir, MaxBytes: leastMaxBytes})
+	c := cursor(t, j, "a")
+	seen, dropped := map[sdk.Epoch]uint64{}, uint64(0)
+	for c.Lag() > 0 {
+		b := next(t, c)
+		first := b.First
+		if b.Gap {
+			var decoded wire.Batch
+			must(t, proto.Unmarshal(b.Raw, &decoded))
+			g := checkGap(t, "a", b, &decoded)
+			first = g.First
+			dropped += g.Events
+		}
+		if first != seen[b.Epoch]+1 {
+			t.Errorf("%v: %d after %d", b.Epoch, first, seen[b.Epoch])
+		}
+		seen[b.Epoch] = b.Last
+		must(t, c.Ack(sdk.Watermark{Epoch: b.Epoch, Sequence: b.Last}))
+	}
+	for epoch, last := range seen {
+		if last < promised[epoch.String()] {
+			t.Errorf("%v: %d were promised, and %d are accounted for", epoch, promised[epoch.String()], last)
+		}
+		delete(promised, epoch.String())
+	}
+	for epoch, last := range promised {
+		if last > 0 {
+			t.Errorf("%s: %d were promised, and nothing is accounted for", epoch, last)
+		}
+	}
+	if dropped == 0 {
+		t.Error("nothing was ever dropped")
 	}
 }
 
@@ -173,8 +236,30 @@ func TestADamagedFileIsSetAside(t *testing.T) {
 			if first, _ := appendTo(t, j, notices(1, "after")); first != 1 {
 				t.Errorf("first is %d", first)
 			}
-			equal(t, read(t, c), []string{"after 0"})
+			came, gone, others := account(t, j, c)
+			equal(t, others, []string{"after 0"})
+			if came != r.Batches*20 || came+gone > needles {
+				t.Errorf("%d records came of %d batches saved, %d are said to be lost", came, r.Batches, gone)
+			}
+			if wantSaved := name == "cut to half" || name == "wild numbers"; wantSaved != (came > 0) {
+				t.Errorf("%d records were saved", came)
+			}
 		})
+	}
+}
+
+func TestOnlyTheLatestDamagedFilesAreKept(t *testing.T) {
+	t.Parallel()
+	dir, now := t.TempDir(), &clock{at: time.Unix(1700000000, 0)}
+	for range maxDamaged + 2 {
+		must(t, os.WriteFile(filepath.Join(dir, FileName), bytes.Repeat([]byte("picosnitch"), 5000), 0o600))
+		j, err := Open(dir, testHost, now.now)
+		must(t, err, j.Close())
+		now.advance(time.Second)
+	}
+	kept, err := filepath.Glob(filepath.Join(dir, "*.corrupt-*"))
+	if err != nil || len(kept) != maxDamaged || !strings.HasSuffix(kept[0], "-20231114T221322.000000000Z") {
+		t.Errorf("kept %q, %v", kept, err)
 	}
 }
 

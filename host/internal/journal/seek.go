@@ -29,10 +29,47 @@ func (c *Cursor) Seek(ws []sdk.Watermark) Sought {
 	defer c.j.appending.Unlock()
 	c.j.mu.Lock()
 	defer c.j.mu.Unlock()
-	p := plan(c.j.epochs, c.at, ws)
+	p := plan(c.owedLocked(ws), c.at, ws)
 	c.at, c.floors = p.at, p.floors
+	p.sought.Lost = c.withoutHolesLocked(p.sought.Lost)
 	c.j.soilLocked()
 	return p.sought
+}
+
+// owedLocked are the epochs with what the sink still has to get a Gap for.
+func (c *Cursor) owedLocked(ws []sdk.Watermark) []run {
+	epochs := slices.Clone(c.j.epochs)
+	for i := range epochs {
+		r, have := &epochs[i], uint64(0)
+		for _, w := range ws {
+			if w.Epoch == r.epoch {
+				have = w.Sequence
+			}
+		}
+		for h, ok := c.j.holes.next(c.name, r.ordinal, have); ok; h, ok = c.j.holes.next(c.name, r.ordinal, h.last) {
+			r.owed = h.last
+		}
+	}
+	return epochs
+}
+
+// withoutHolesLocked leaves out what the sink gets a Gap for in order.
+func (c *Cursor) withoutHolesLocked(lost []Span) (rest []Span) {
+	for _, s := range lost {
+		i := slices.IndexFunc(c.j.epochs, func(r run) bool { return r.epoch == s.Epoch })
+		for have := s.First - 1; have < s.Last; {
+			h, ok := c.j.holes.next(c.name, c.j.epochs[i].ordinal, have)
+			if !ok || h.first > s.Last {
+				rest = append(rest, Span{s.Epoch, have + 1, s.Last})
+				break
+			}
+			if h.first > have+1 {
+				rest = append(rest, Span{s.Epoch, have + 1, h.first - 1})
+			}
+			have = h.last
+		}
+	}
+	return rest
 }
 
 // planned is the outcome of plan.
@@ -87,7 +124,7 @@ func (p *planned) advance(epochs []run) {
 		if r.ordinal > p.at.ordinal {
 			p.at = place{r.ordinal, p.floors[r.ordinal]}
 		}
-		if max(p.at.sequence, r.kept-1) < r.last || i == len(epochs)-1 {
+		if max(p.at.sequence, r.kept-1) < r.last || p.at.sequence < r.owed || i == len(epochs)-1 {
 			return
 		}
 	}

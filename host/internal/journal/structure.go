@@ -1,10 +1,13 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"io"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 // bbolt trusts the numbers in its file: a garbled page can send it round in circles, or have it ask for more memory than
@@ -47,7 +50,7 @@ func checkStructure(file io.ReaderAt, size int64) error {
 		return fmt.Errorf("%w: %d bytes are not %d pages", errDamaged, size, m.end)
 	}
 	s := &structure{file: file, meta: m, seen: map[uint64]bool{0: true, 1: true}}
-	if err := s.tree(m.root, 0); err != nil {
+	if err := s.tree(m.root, 0, nil, nil); err != nil {
 		return err
 	}
 	return s.free(m.freelist)
@@ -114,8 +117,9 @@ func (s *structure) read(b []byte, id, offset uint64) error {
 	return nil
 }
 
-// tree checks a page and all below it.
-func (s *structure) tree(id uint64, height int) error {
+// tree checks a page and all below it. Its keys must be in order, from low up to, but not including, high; nil is no bound.
+// A search goes by them, and would pass over what lies where it should not.
+func (s *structure) tree(id uint64, height int, low, high []byte) error {
 	flags, count, elements, length, err := s.page(id)
 	if err != nil {
 		return err
@@ -123,20 +127,59 @@ func (s *structure) tree(id uint64, height int) error {
 	if height > maxHeight || flags != flagBranch && flags != flagLeaf || flags == flagBranch && count == 0 {
 		return fmt.Errorf("%w: page %d is no part of a tree", errDamaged, id)
 	}
+	keys, err := s.keys(id, flags, elements, length)
+	if err != nil {
+		return err
+	}
+	if !ordered(keys, low, high) {
+		return fmt.Errorf("%w: order of keys in page %d", errDamaged, id)
+	}
 	for i := range count {
 		e, start := elements[i*pageElement:], uint64(pageHeader+i*pageElement)
 		if flags == flagLeaf {
 			err = s.leaf(id, e, start, length, height)
-		} else if !fits(start, length, e[0:], e[4:]) {
-			err = fmt.Errorf("%w: key %d of page %d", errDamaged, i, id)
 		} else {
-			err = s.tree(binary.LittleEndian.Uint64(e[8:]), height+1)
+			below := high
+			if i+1 < count {
+				below = keys[i+1]
+			}
+			err = s.tree(binary.LittleEndian.Uint64(e[8:]), height+1, keys[i], below)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// keys reads the keys of a page.
+func (s *structure) keys(id uint64, flags uint16, elements []byte, length uint64) (keys [][]byte, err error) {
+	for i := 0; i < len(elements); i += pageElement {
+		e, start := elements[i:], uint64(pageHeader+i)
+		if flags == flagLeaf {
+			e = e[4:] // past its flags
+		}
+		size := binary.LittleEndian.Uint32(e[4:])
+		if !fits(start, length, e[0:], e[4:]) || size > bolt.MaxKeySize {
+			return nil, fmt.Errorf("%w: key %d of page %d", errDamaged, i/pageElement, id)
+		}
+		key := make([]byte, size)
+		if err := s.read(key, id, start+uint64(binary.LittleEndian.Uint32(e))); err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// ordered tells whether keys grow, from low up to but not including high.
+func ordered(keys [][]byte, low, high []byte) bool {
+	for i, k := range keys {
+		if i > 0 && bytes.Compare(keys[i-1], k) >= 0 || high != nil && bytes.Compare(k, high) >= 0 {
+			return false
+		}
+	}
+	return len(keys) == 0 || bytes.Compare(keys[0], low) >= 0
 }
 
 // fits tells whether parts, one behind the other from start, lie within length. The first is a distance, the others are
@@ -167,12 +210,13 @@ func (s *structure) leaf(id uint64, e []byte, start, length uint64, height int) 
 		return err
 	}
 	if root := binary.LittleEndian.Uint64(value); root != 0 {
-		return s.tree(root, height+1)
+		return s.tree(root, height+1, nil, nil)
 	}
 	inline := value[bucketHeader:]
 	if len(inline) < pageHeader || binary.LittleEndian.Uint16(inline[8:]) != flagLeaf {
 		return damage
 	}
+	var keys [][]byte
 	for i := range int(binary.LittleEndian.Uint16(inline[10:])) {
 		from := pageHeader + i*pageElement
 		if from+pageElement > len(inline) {
@@ -182,6 +226,11 @@ func (s *structure) leaf(id uint64, e []byte, start, length uint64, height int) 
 		if binary.LittleEndian.Uint32(e) != 0 || !fits(uint64(from), uint64(len(inline)), e[4:], e[8:], e[12:]) {
 			return damage
 		}
+		key := inline[from+int(binary.LittleEndian.Uint32(e[4:])):]
+		keys = append(keys, key[:binary.LittleEndian.Uint32(e[8:])])
+	}
+	if !ordered(keys, nil, nil) {
+		return damage
 	}
 	return nil
 }
