@@ -22,17 +22,25 @@ const (
 	maxRewinds  = 8 // in a row, without a record taken in between
 	minRetry    = 100 * time.Millisecond
 	maxRetry    = 60 * time.Second
+	maxAlone    = 16 // records in a row that are each to blame alone: then the rest of the batch goes with them
 )
 
 // delivery hands one incarnation of a sink its batches, one at a time and in order.
 type delivery struct {
 	*running
-	done    chan struct{} // closed when loop has ended
-	err     error         // why the incarnation must end; valid once done is closed
-	rewinds int
+	suspects *journal.Suspects
+	done     chan struct{} // closed when loop has ended
+	err      error         // why the incarnation must end; valid once done is closed
+	rewinds  int
 }
 
-func newDelivery(r *running) *delivery { return &delivery{running: r, done: make(chan struct{})} }
+func newDelivery(r *running) *delivery {
+	d := &delivery{running: r, suspects: new(journal.Suspects), done: make(chan struct{})}
+	if feed, ok := r.feed.(interface{ Suspects() *journal.Suspects }); ok {
+		d.suspects = feed.Suspects() // they outlive the incarnation
+	}
+	return d
+}
 
 // loop delivers until ctx is done or stopping is closed; a batch under way is finished in the second case.
 func (d *delivery) loop(ctx context.Context, stopping <-chan struct{}) {
@@ -87,40 +95,109 @@ func (d *delivery) next(live, ctx context.Context) (taken bool, err error) {
 	return d.deliver(live, ctx, b)
 }
 
-// deliver hands over one batch, again and again until there is an outcome.
+// deliver hands over what the sink lacks of a batch: as one, unless something in it is suspected to be more than the sink
+// can take. taken says that the sink has it all.
 func (d *delivery) deliver(live, ctx context.Context, b journal.Batch) (taken bool, err error) {
-	poison := poisoned{batch: b, sink: d.spec.Name}
+	left := journal.Span{Epoch: b.Epoch, First: max(b.First, b.Have+1), Last: b.Last}
+	alone := 0 // records in a row that were to blame alone
+	for left.First <= left.Last {
+		p := &parcel{batch: b, sink: d.spec.Name, span: left, hopeless: alone >= maxAlone}
+		if !p.hopeless {
+			p.span.Last = d.suspects.Cut(left)
+		}
+		end, err := d.hand(live, ctx, p)
+		switch {
+		case err != nil || end == endLater:
+			return false, err
+		case end == endSplit:
+			continue
+		}
+		if alone++; len(p.condemned) == 0 || p.span.First != p.span.Last {
+			alone = 0
+		}
+		if err := d.acknowledge(p.span); err != nil {
+			return false, err
+		}
+		left.First = p.span.Last + 1
+	}
+	return true, nil
+}
+
+// hand hands over one parcel, again and again until there is an outcome.
+func (d *delivery) hand(live, ctx context.Context, p *parcel) (end, error) {
+	if why := d.blame(p); why != "" {
+		if end, err := d.condemn(live, p, nil, why); err != nil || end != endAgain {
+			return end, err
+		}
+	}
 	misses := 0
 	for try := 0; ; try++ {
-		response, err := d.apply(ctx, poison.raw())
+		raw, err := p.raw()
+		if err != nil {
+			return endLater, err
+		}
+		response, err := d.apply(ctx, raw)
+		if err != nil && ctx.Err() != nil {
+			return endLater, nil
+		}
+		if misses++; status.Code(err) != codes.DeadlineExceeded {
+			misses = 0
+		}
+		end := endAgain
 		switch {
-		case err != nil && ctx.Err() != nil:
-			return false, nil
-		case instance.Gone(err):
-			return false, said("apply", err)
-		case status.Code(err) == codes.DeadlineExceeded:
-			if misses++; misses == applyMisses {
-				return false, errHung
-			}
-			d.delay(live, try, 0, "apply: no answer within "+applyTime.String())
+		case instance.Gone(err) || misses == applyMisses:
+			return d.lost(live, p, err)
 		case status.Code(err) == codes.InvalidArgument:
-			err = d.refused(&poison, nil, said("apply", err).Error())
-			if err != nil || poison.given {
-				return err == nil, err
-			}
+			end, err = d.refused(live, p, nil, said("apply", err).Error())
+		case misses > 0:
+			d.delay(live, try, 0, "apply: no answer within "+applyTime.String())
+			err = nil
 		case err != nil:
 			d.delay(live, try, 0, said("apply", err).Error())
+			err = nil
 		default:
-			again, err := d.outcome(live, try, &poison, response)
-			if err != nil || !again {
-				return err == nil, err
-			}
+			end, err = d.outcome(live, try, p, response)
+		}
+		if err != nil || end != endAgain {
+			return end, err
 		}
 		if live.Err() != nil {
-			return false, nil
+			return endLater, nil
 		}
 	}
 }
+
+// blame says why a parcel is not even tried; "": it is.
+func (d *delivery) blame(p *parcel) string {
+	switch {
+	case p.hopeless:
+		return "the sink refuses everything"
+	case d.suspects.Blamed(p.span):
+		return "the sink ends over it"
+	}
+	return ""
+}
+
+// lost ends an incarnation that is dead, or hung, over a parcel. One that was being stopped proves nothing.
+func (d *delivery) lost(live context.Context, p *parcel, err error) (end, error) {
+	if live.Err() == nil {
+		d.suspects.Died(p.span)
+	}
+	if instance.Gone(err) {
+		return endLater, said("apply", err)
+	}
+	return endLater, errHung
+}
+
+// end is what becomes of a parcel.
+type end int
+
+const (
+	endAgain end = iota // the same once more
+	endTaken            // the sink has it, or goes without
+	endSplit            // in smaller parts
+	endLater            // not now: stopping, or the place has changed
+)
 
 func (d *delivery) apply(ctx context.Context, raw []byte) (*wire.ApplyResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, applyTime)
@@ -128,35 +205,35 @@ func (d *delivery) apply(ctx context.Context, raw []byte) (*wire.ApplyResponse, 
 	return d.inc.client.Sink.Apply(ctx, &wire.ApplyRequest{Codec: wire.CodecProto, Batch: raw})
 }
 
-// outcome acts on an answer. again asks to hand over the same batch once more.
-func (d *delivery) outcome(live context.Context, try int, p *poisoned, r *wire.ApplyResponse) (again bool, err error) {
+// outcome acts on an answer.
+func (d *delivery) outcome(live context.Context, try int, p *parcel, r *wire.ApplyResponse) (end, error) {
 	switch {
 	case r.GetAcknowledged() != nil:
 		mark, err := watermark(r.GetAcknowledged().GetWatermark())
 		if err != nil {
-			return false, err
+			return endLater, err
 		}
-		if mark.Epoch != p.batch.Epoch || mark.Sequence < p.batch.Last {
-			return false, protocolError("it acknowledges %v/%d for the batch %v/%d..%d",
-				mark.Epoch, mark.Sequence, p.batch.Epoch, p.batch.First, p.batch.Last)
+		if mark.Epoch != p.span.Epoch || mark.Sequence < p.span.Last {
+			return endLater, protocolError("it acknowledges %v/%d for the batch %v/%d..%d",
+				mark.Epoch, mark.Sequence, p.span.Epoch, p.span.First, p.span.Last)
 		}
-		return false, d.acknowledge(p.batch)
+		return endTaken, nil
 	case r.GetRetryAfter() != nil:
 		retry := r.GetRetryAfter()
 		d.delay(live, try, time.Duration(retry.GetDelay()), bounded(retry.GetReason(), 1024))
-		return true, nil
+		return endAgain, nil
 	case r.GetRejected() != nil:
-		err := d.refused(p, r.GetRejected().GetSequences(), bounded(r.GetRejected().GetReason(), 1024))
-		return !p.given, err
+		return d.refused(live, p, r.GetRejected().GetSequences(), bounded(r.GetRejected().GetReason(), 1024))
 	case r.GetRewind() != nil:
-		return false, d.rewind(r.GetRewind().GetWatermark())
+		return endLater, d.rewind(r.GetRewind().GetWatermark())
 	}
-	return false, protocolError("it answers a batch with nothing")
+	return endLater, protocolError("it answers a batch with nothing")
 }
 
 // acknowledge moves on.
-func (d *delivery) acknowledge(b journal.Batch) error {
-	mark := sdk.Watermark{Epoch: b.Epoch, Sequence: b.Last}
+func (d *delivery) acknowledge(s journal.Span) error {
+	d.suspects.Passed(s)
+	mark := sdk.Watermark{Epoch: s.Epoch, Sequence: s.Last}
 	if err := d.feed.Ack(mark); err != nil {
 		return fmt.Errorf("acknowledge: %w", err)
 	}

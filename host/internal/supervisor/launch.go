@@ -5,25 +5,60 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/executable"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/instance"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/process"
+	"github.com/picosnitch/picosnitch/sdk"
 )
 
-// maxProcesses bounds threads and processes of one plugin. It is per uid, so it holds only for a uid of its own.
-const maxProcesses = 256
+// serviceGrace is how long a killed plugin may take to end before what serves it is stopped all the same.
+const serviceGrace = 5 * time.Second
+
+// incarnation is a started plugin.
+type incarnation struct {
+	life
+	client     *sdk.Client
+	uid        uint32
+	sha256     [32]byte
+	sandbox    []string
+	hostSocket string
+	guard      *guard // nil: nothing to watch over
+	fence      *fence
+	service    func() // stops what answers it; nil: nothing does
+	flight     flight
+}
+
+// Close ends the plugin, what answers it and what stood around it. It must be called once.
+func (i *incarnation) Close() error {
+	i.life.Kill()
+	wait(i.life.Done(), serviceGrace)
+	if i.service != nil {
+		i.service()
+	}
+	err := i.life.Close()
+	if i.fence != nil {
+		err = errors.Join(err, i.fence.close())
+	}
+	return err
+}
 
 // launch verifies the file, builds the sandbox and starts the plugin.
-func (w *worker) launch(ctx context.Context, thread *process.Thread) (*incarnation, error) {
+func (w *worker) launch(ctx context.Context, thread *process.Thread) (inc *incarnation, err error) {
 	home, err := w.openHome(thread)
 	if err != nil {
 		return nil, err
 	}
 	defer home.close()
+	limit := w.disk()
+	if limit != nil {
+		if _, err := limit.check(ctx); err != nil {
+			return nil, err
+		}
+	}
 	file, err := executable.Open(w.spec.Path, executable.Rules{
 		Host: w.o.HostBin, SHA256: w.spec.SHA256, RunAs: home.sandbox.UID,
 	})
@@ -35,121 +70,62 @@ func (w *worker) launch(ctx context.Context, thread *process.Thread) (*incarnati
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make socket directory: %w", err)
 	}
+	fence, err := w.fenceIn(ctx, home)
+	if err != nil {
+		return nil, errors.Join(err, fence.close())
+	}
 	i, err := instance.Start(ctx, instance.Options{
 		Name: w.spec.Name, File: file, Thread: thread, Sandbox: &home.sandbox, SocketDir: dir,
 		MemoryMB: w.spec.memory(), Timeout: w.o.Start, Log: w.o.Log.With(slog.String("plugin", w.spec.Name)),
+		Listener: fence.listener, Serve: w.o.HostService != nil,
 	})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, fence.close())
 	}
-	enforced, missing := i.Sandbox()
-	inc := &incarnation{life: i, client: i.Client, uid: home.sandbox.UID, sha256: file.SHA256}
-	inc.sandbox = slices.Concat(enforced, home.words)
-	for _, what := range slices.Concat(missing, home.missing) {
-		inc.sandbox = append(inc.sandbox, "NOT enforced: "+what)
+	fence.started()
+	inc = &incarnation{life: i, client: i.Client, uid: home.sandbox.UID, sha256: file.SHA256, fence: fence}
+	inc.guard = w.guardOf(inc, limit)
+	inc.sandbox = sandboxWords(i, home)
+	if w.o.HostService != nil {
+		inc.hostSocket, inc.service = i.HostSocket(), w.o.HostService(w.spec.Name, i.HostListener())
 	}
 	return inc, nil
 }
 
-// home is what of the host's file system a plugin may see and change, and who it is.
-type home struct {
-	sandbox process.Sandbox
-	words   []string // how its files are owned
-	missing []string
-	ids     *os.File // idmap, nil when there is none
+// sandboxWords is what the launcher and the host did, and could not do.
+func sandboxWords(i *instance.Instance, h *home) []string {
+	enforced, missing := i.Sandbox()
+	words := slices.Concat(enforced, h.words)
+	for _, what := range slices.Concat(missing, h.missing) {
+		words = append(words, "NOT enforced: "+what)
+	}
+	return words
 }
 
-func (h *home) close() {
-	for _, m := range h.sandbox.Mounts {
-		_ = m.Close()
+// disk is what the plugin may fill, nil if that has no bound.
+func (w *worker) disk() *disk {
+	if w.spec.DiskMB <= 0 {
+		return nil
 	}
-	if h.ids != nil {
-		_ = h.ids.Close()
-	}
-}
-
-// openHome opens the plugin's directory and the paths granted to it, and decides which user it is.
-func (w *worker) openHome(thread *process.Thread) (h *home, err error) {
-	h = &home{sandbox: process.Sandbox{UID: w.uid, GID: w.uid, Network: len(w.spec.Network) > 0, Processes: maxProcesses}}
-	defer func() {
-		if err != nil {
-			h.close()
-		}
-	}()
-	if w.spec.DiskMB > 0 {
-		h.missing = append(h.missing, fmt.Sprintf("disk: at most %d MiB", w.spec.DiskMB))
-	}
-	if h.sandbox.Network && !slices.Equal(w.spec.Network, []string{"host"}) {
-		h.missing = append(h.missing, "network: only to the peers granted")
-	}
-	var former []uint32 // without idmapped mounts root's directory was given to the plugin's own user
-	if w.spec.Owner.UID == 0 {
-		former = []uint32{w.uid}
-	}
-	dir, err := process.OpenDirectory(w.spec.Directory, w.spec.Owner, former...)
-	if err != nil {
-		return h, err
-	}
-	defer func() { _ = dir.Close() }()
-	if w.spec.AsOwner {
-		h.beOwner(w.spec.Owner, "as configured")
-	} else if h.ids, err = process.NewIDMap(thread, w.spec.Owner, w.uid, w.uid); err != nil {
-		h.withoutMap(w.spec.Owner, dir, err)
-	}
-	err = h.mount(dir, w.spec.Directory, false)
-	if errors.Is(err, process.ErrNoIDMap) {
-		_ = h.ids.Close()
-		h.ids = nil
-		h.withoutMap(w.spec.Owner, dir, err)
-		err = h.mount(dir, w.spec.Directory, false)
-	}
-	if err != nil {
-		return h, err
-	}
-	for _, path := range slices.Sorted(maps.Keys(w.spec.Paths)) {
-		if err := h.grant(path, w.spec.Owner, w.spec.Paths[path] == "ro"); err != nil {
-			return h, err
+	d := &disk{limitMB: w.spec.DiskMB, paths: []string{w.spec.Directory}}
+	for path, mode := range w.spec.Paths {
+		if mode == "rw" {
+			d.paths = append(d.paths, path)
 		}
 	}
-	return h, nil
+	return d
 }
 
-// withoutMap chooses what is left where files cannot be shown as another user's.
-func (h *home) withoutMap(owner process.Owner, dir *os.File, cause error) {
-	if owner.UID != 0 {
-		h.beOwner(owner, cause.Error())
-		return
+// guardOf is nil when there is nothing to watch over.
+func (w *worker) guardOf(inc *incarnation, d *disk) *guard {
+	if d == nil && inc.fence.network == nil {
+		return nil
 	}
-	// Root's plugin stays itself, and its directory becomes its own.
-	if err := dir.Chown(int(h.sandbox.UID), int(h.sandbox.GID)); err != nil {
-		cause = errors.Join(cause, err)
+	if d != nil {
+		d.pids = func() []int { return []int{inc.PID()} }
+		if inc.fence.group != nil {
+			d.pids = inc.fence.group.Processes
+		}
 	}
-	h.missing = append(h.missing, fmt.Sprintf("files belong to uid %d, not to root: %v", h.sandbox.UID, cause))
-}
-
-// beOwner makes the plugin run as the configuration's owner.
-func (h *home) beOwner(owner process.Owner, why string) {
-	h.sandbox.UID, h.sandbox.GID, h.sandbox.Processes = owner.UID, owner.GID, 0
-	h.missing = append(h.missing, fmt.Sprintf("user of its own: it runs as uid %d (%s)", owner.UID, why))
-}
-
-func (h *home) grant(path string, owner process.Owner, readOnly bool) error {
-	file, err := process.OpenPath(path, owner)
-	if err != nil {
-		return fmt.Errorf("grant: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	return h.mount(file, path, readOnly)
-}
-
-func (h *home) mount(source *os.File, path string, readOnly bool) error {
-	m, err := process.NewMount(source, path, h.ids, readOnly)
-	if err != nil {
-		return err
-	}
-	h.sandbox.Mounts = append(h.sandbox.Mounts, m)
-	if h.ids != nil && len(h.words) == 0 {
-		h.words = append(h.words, "files: owned on disk by the configuration's owner (idmapped mount)")
-	}
-	return nil
+	return &guard{disk: d, network: inc.fence.network, board: w.board}
 }

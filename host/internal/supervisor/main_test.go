@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -32,8 +34,8 @@ func TestMain(m *testing.M) {
 	case os.Getenv(sdk.Handshake().MagicCookieKey) != "":
 		sdk.Serve(&testPlugin{})
 		return
-	case len(os.Args) == 5 && os.Args[1] == "doomed-host":
-		doomedHost(os.Args[2], os.Args[3], os.Args[4])
+	case len(os.Args) == 6 && os.Args[1] == "doomed-host":
+		doomedHost(os.Args[2], os.Args[3], os.Args[4], os.Args[5])
 		return
 	case len(os.Args) == 3 && os.Args[1] == "open-store":
 		openStoreAsUser(os.Args[2])
@@ -41,6 +43,9 @@ func TestMain(m *testing.M) {
 	}
 	before := openFiles()
 	code := m.Run()
+	if escapeBinary.dir != "" {
+		_ = os.RemoveAll(escapeBinary.dir)
+	}
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
@@ -87,7 +92,8 @@ func (p *testPlugin) Configure(_ context.Context, s sdk.Settings) error {
 	}
 	p.path = filepath.Join(s.Directory, "rows")
 	if c.Probe {
-		return probe(filepath.Join(s.Directory, "probe.json"), c)
+		serveListener()
+		return probe(filepath.Join(s.Directory, "probe.json"), s.HostSocket, c)
 	}
 	return nil
 }
@@ -150,9 +156,46 @@ type seen struct {
 	WroteRoot, Chowned    bool
 	Sessions              bool // leads a session of its own
 	Files                 []string
+	Heard                 string // on host.sock
 }
 
-func probe(path string, c testConfig) error {
+// serveListener greets everybody on the listener that the host made, if it made one.
+func serveListener() {
+	number, err := strconv.Atoi(os.Getenv(launch.ListenerVariable))
+	if err != nil {
+		return
+	}
+	l, err := net.FileListener(os.NewFile(uintptr(number), "listener"))
+	if err != nil {
+		panic(err)
+	}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(conn, "hello\n")
+			_ = conn.Close()
+		}
+	}()
+}
+
+// hear reads what the host says on the plugin's own socket.
+func hear(socket string) string {
+	if socket == "" {
+		return ""
+	}
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = conn.Close() }()
+	text, _ := io.ReadAll(conn)
+	return string(text)
+}
+
+func probe(path, hostSocket string, c testConfig) error {
 	s := seen{UID: os.Getuid(), GID: os.Getgid(), PID: os.Getpid(), Status: map[string]string{}, Reads: map[string]string{}, Env: os.Environ()}
 	groups, _ := os.Getgroups()
 	s.Groups = len(groups)
@@ -194,6 +237,7 @@ func probe(path string, c testConfig) error {
 		target, _ := os.Readlink("/proc/self/fd/" + f.Name())
 		s.Files = append(s.Files, f.Name()+" "+target)
 	}
+	s.Heard = hear(hostSocket)
 	text, err := json.Marshal(s)
 	if err != nil {
 		return err
@@ -316,6 +360,12 @@ func tempDir(t testing.TB, owner process.Owner) string {
 // run starts the plugins; missing fields of the specs are filled in.
 func run(t *testing.T, uids UIDs, specs ...Spec) *rig {
 	t.Helper()
+	return runWith(t, uids, func(*Options) {}, specs...)
+}
+
+// runWith is run with changed options.
+func runWith(t *testing.T, uids UIDs, change func(*Options), specs ...Spec) *rig {
+	t.Helper()
 	needRoot(t)
 	r := &rig{t: t, feed: newFeed(0)}
 	for i := range specs {
@@ -329,11 +379,12 @@ func run(t *testing.T, uids UIDs, specs ...Spec) *rig {
 		if s.Config == nil {
 			s.Config = []byte("{}")
 		}
-		s.MemoryMB = testMemoryMB
+		if s.MemoryMB == 0 {
+			s.MemoryMB = testMemoryMB
+		}
 		r.dir = s.Directory
 	}
-	var err error
-	r.Supervisor, err = New(Options{
+	o := Options{
 		RunDir: tempDir(t, process.Owner{}), UIDs: uids, Epoch: testEpoch, Start: 20 * time.Second,
 		Feed: func(string) (Feed, error) { return r.feed, nil },
 		Report: func(e Event) {
@@ -341,8 +392,10 @@ func run(t *testing.T, uids UIDs, specs ...Spec) *rig {
 			defer r.mu.Unlock()
 			r.events = append(r.events, e)
 		},
-	}, specs)
-	if err != nil {
+	}
+	change(&o)
+	var err error
+	if r.Supervisor, err = New(o, specs); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

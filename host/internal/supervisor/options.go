@@ -3,10 +3,10 @@ package supervisor
 import (
 	"context"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/picosnitch/picosnitch/host/internal/journal"
-	"github.com/picosnitch/picosnitch/host/internal/supervisor/process"
 	"github.com/picosnitch/picosnitch/sdk"
 )
 
@@ -23,6 +23,12 @@ type Feed interface {
 
 var _ Feed = (*journal.Cursor)(nil)
 
+// Backlog is what a Feed may tell besides: the bytes that wait, the time of the oldest record among them (zero: none
+// waits), the batches set aside to be retried, and the records dropped for this sink since the host started.
+type Backlog interface {
+	Backlog() (bytes uint64, oldest time.Time, aside uint64, dropped uint64)
+}
+
 // Options are what all plugins share.
 type Options struct {
 	RunDir  string // sockets lie in plugins/ below it
@@ -36,33 +42,13 @@ type Options struct {
 	Jitter  func() float64                  // in [0, 1); nil: random
 	Start   time.Duration                   // for a plugin's handshake; 0: 10 s
 	HostBin string                          // path of the host binary; "": this program's
-}
 
-// Spec is one plugin as the configuration wants it.
-type Spec struct {
-	Name      string            // one word: it becomes a directory name
-	Path      string            // absolute
-	SHA256    string            // pinned, hexadecimal; "": any
-	Disabled  bool              // only shown
-	Owner     process.Owner     // of the configuration: files of the plugin are theirs
-	AsOwner   bool              // run as Owner, who is not root, instead of a uid of its own
-	Network   []string          // nil: none; "host": all; else host:port, which cannot be enforced yet and is said to be
-	Paths     map[string]string // absolute path -> "ro" or "rw"
-	MemoryMB  int               // 0: 256
-	DiskMB    int               // not enforced yet
-	Config    []byte            // JSON object; may hold secrets
-	Directory string            // the plugin's own, made if missing
-	Kinds     []string          // expected; shown until the plugin says itself
-}
-
-// defaultMemoryMB is the memory of a plugin whose Spec says nothing.
-const defaultMemoryMB = 256
-
-func (s Spec) memory() int {
-	if s.MemoryMB > 0 {
-		return s.MemoryMB
-	}
-	return defaultMemoryMB
+	// HostService answers one plugin on its own socket, from before it is configured until stop is called, which is after
+	// the plugin ended. stop returns when nothing is served any more; l is closed by then or soon after, by the supervisor.
+	// nil: plugins cannot ask the host.
+	HostService func(plugin string, l net.Listener) (stop func())
+	// Room is for how long the journal has room for what the sink does not take; 0: not known. May be nil.
+	Room func(sink string) time.Duration
 }
 
 // Event is something about a plugin that a person may want to know. It is reported once.
@@ -90,5 +76,8 @@ const (
 	StateRunning     = "running"
 	StateDegraded    = "degraded"
 	StateBackoff     = "backoff"
+	StateCrashLoop   = "crash_loop"
+	StateIdle        = "idle"
+	StateDraining    = "draining"
 	StateStopped     = "stopped"
 )

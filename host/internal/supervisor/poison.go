@@ -1,87 +1,166 @@
 package supervisor
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/picosnitch/picosnitch/host/internal/journal"
+	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
-// poisoned is a batch on its way to a sink that may refuse records of it. A refused record is replaced by a Gap of the same
-// number, so that the sink's numbers stay without a hole; root and previous stay those of the true batch.
-type poisoned struct {
-	batch    journal.Batch
-	sink     string
-	replaced []byte // what is sent instead of batch.Raw; nil: nothing is
-	whole    bool   // every record is replaced
-	given    bool   // the sink refused even that: it goes without the batch
+// quarantine is what a Feed is that keeps refused records; [journal.Cursor] is one. Without it they are gone.
+type quarantine interface {
+	// SetAside keeps records durably.
+	SetAside(epoch sdk.Epoch, records []*wire.Record, reason string) error
 }
 
-func (p *poisoned) raw() []byte {
-	if p.replaced != nil {
-		return p.replaced
-	}
-	return p.batch.Raw
+var _ quarantine = (*journal.Cursor)(nil)
+
+// parcel is a batch, or a part of one, on its way to a sink that may refuse records of it. A refused record is set aside and
+// replaced by a Gap of the same number, so that the sink's numbers stay without a hole; root and previous stay those of the
+// true batch. A part has neither: it is no link of the chain.
+type parcel struct {
+	batch     journal.Batch
+	sink      string
+	span      journal.Span // what of the batch
+	hopeless  bool         // not even tried: the sink refuses whatever it gets
+	content   *wire.Batch  // decoded, when something else than batch.Raw is sent
+	sent      []byte       // content encoded; nil: to be done
+	condemned map[uint64]bool
 }
 
-// refuse replaces the records named, or all when none is, or when it was asked before. It returns the sequences that were
-// not replaced before.
-func (p *poisoned) refuse(sequences []uint64, cause string) (fresh []uint64, err error) {
-	switch {
-	case p.whole:
-		p.given = true
-		return nil, nil
-	case len(sequences) == 0 || p.replaced != nil:
-		p.whole = true
+// raw is what to send.
+func (p *parcel) raw() ([]byte, error) {
+	if p.content == nil && p.span.First == p.batch.First && p.span.Last == p.batch.Last {
+		return p.batch.Raw, nil
 	}
-	batch := new(wire.Batch)
-	if err := proto.Unmarshal(p.raw(), batch); err != nil {
-		return nil, fmt.Errorf("decode the batch refused: %w", err)
-	}
-	for _, record := range batch.GetRecords() {
-		already := record.GetGap().GetReason() == wire.GapReason_GAP_POISON && record.GetGap().GetSink() == p.sink
-		if !already && (p.whole || slices.Contains(sequences, record.GetSequence())) {
-			record.Kind = gap(batch.GetEpoch(), record.GetSequence(), wire.GapReason_GAP_POISON, cause, p.sink)
-			fresh = append(fresh, record.GetSequence())
+	if p.sent == nil {
+		content, err := p.decoded()
+		if err != nil {
+			return nil, err
+		}
+		if p.sent, err = proto.Marshal(content); err != nil {
+			return nil, fmt.Errorf("encode a part of a batch: %w", err)
 		}
 	}
-	raw, err := proto.Marshal(batch)
-	if err != nil {
-		return nil, fmt.Errorf("encode the batch without what was refused: %w", err)
-	}
-	p.replaced = raw
-	return fresh, nil
+	return p.sent, nil
 }
 
+// decoded is the content of the parcel, which is then sent instead of the batch.
+func (p *parcel) decoded() (*wire.Batch, error) {
+	if p.content != nil {
+		return p.content, nil
+	}
+	batch := new(wire.Batch)
+	if err := proto.Unmarshal(p.batch.Raw, batch); err != nil {
+		return nil, fmt.Errorf("decode a batch: %w", err)
+	}
+	if p.span.First != p.batch.First || p.span.Last != p.batch.Last {
+		batch.Records = slices.DeleteFunc(batch.Records, func(r *wire.Record) bool {
+			return r.GetSequence() < p.span.First || r.GetSequence() > p.span.Last
+		})
+		batch.First, batch.Last, batch.Previous, batch.Root = p.span.First, p.span.Last, nil, nil
+	}
+	p.content = batch
+	return batch, nil
+}
+
+// all tells whether every record is a Gap by now.
+func (p *parcel) all() bool { return uint64(len(p.condemned)) == p.span.Last-p.span.First+1 }
+
+// fresh are the records named that are not Gaps yet; all of those when none is named.
+func (p *parcel) fresh(content *wire.Batch, named []uint64) (records []*wire.Record) {
+	for _, r := range content.GetRecords() {
+		if !p.condemned[r.GetSequence()] && (len(named) == 0 || slices.Contains(named, r.GetSequence())) {
+			records = append(records, r)
+		}
+	}
+	return records
+}
+
+// replace puts Gaps in the place of records.
+func (p *parcel) replace(records []*wire.Record, cause string) (sequences []uint64) {
+	if p.condemned == nil {
+		p.condemned = map[uint64]bool{}
+	}
+	for _, r := range records {
+		r.Kind = gap(p.span.Epoch[:], r.GetSequence(), wire.GapReason_GAP_POISON, cause, p.sink)
+		p.condemned[r.GetSequence()] = true
+		sequences = append(sequences, r.GetSequence())
+	}
+	p.sent = nil
+	return sequences
+}
+
+// gap has the time of nobody's knowledge: when the record happened is in what was set aside.
 func gap(epoch []byte, sequence uint64, reason wire.GapReason, cause, sink string) *wire.Record_Gap {
 	return &wire.Record_Gap{Gap: &wire.Gap{
 		Reason: reason, Cause: bounded(cause, 200), Epoch: epoch, First: sequence, Last: sequence, Sink: sink,
 	}}
 }
 
-// refused tells of records that the sink cannot store, and goes on without them.
-func (d *delivery) refused(p *poisoned, sequences []uint64, why string) error {
-	fresh, err := p.refuse(sequences, why)
+// refused decides what becomes of a parcel that the sink refuses. Records that it names are replaced. If it names none,
+// or all, it may mean only some of them, and the parcel is split until they are found. If it refuses Gaps, nothing will
+// do: the sink goes without the parcel.
+func (d *delivery) refused(live context.Context, p *parcel, named []uint64, why string) (end, error) {
+	content, err := p.decoded()
 	if err != nil {
-		return err
+		return endLater, err
 	}
+	fresh := p.fresh(content, named)
+	switch {
+	case p.all() || p.batch.Gap:
+		d.tell(p, nil, why)
+		return endTaken, nil
+	case len(fresh) == 0: // it names Gaps, or what is not there
+		named = nil
+	case len(fresh) == len(content.GetRecords()) && len(fresh) > 1:
+		d.suspects.Refused(p.span)
+		return endSplit, nil
+	}
+	return d.condemn(live, p, named, why)
+}
+
+// condemn sets records aside and puts Gaps in their place: those named, or all. It tries until they are safe.
+func (d *delivery) condemn(live context.Context, p *parcel, named []uint64, why string) (end, error) {
+	content, err := p.decoded()
+	if err != nil {
+		return endLater, err
+	}
+	fresh := p.fresh(content, named)
+	keeper, ok := d.feed.(quarantine)
+	for try := 0; ok && !p.batch.Gap; try++ {
+		err := keeper.SetAside(p.span.Epoch, fresh, why)
+		if err == nil {
+			break
+		}
+		d.delay(live, try, time.Second, err.Error())
+		if live.Err() != nil || errors.Is(err, journal.ErrClosed) || errors.Is(err, journal.ErrBroken) {
+			return endLater, nil // the journal goes on after a start of the host
+		}
+	}
+	d.tell(p, p.replace(fresh, why), why)
+	return endAgain, nil
+}
+
+// tell reports what the sink does not get.
+func (d *delivery) tell(p *parcel, fresh []uint64, why string) {
 	d.board.refused(len(fresh))
 	d.board.enter(d.board.state(), Event{
-		Error:    fmt.Sprintf("records of the batch %v/%d..%d refused: %s", p.batch.Epoch, p.batch.First, p.batch.Last, why),
-		Rejected: fresh, Epoch: p.batch.Epoch,
+		Error:    fmt.Sprintf("records of the batch %v/%d..%d refused: %s", p.span.Epoch, p.span.First, p.span.Last, why),
+		Rejected: fresh, Epoch: p.span.Epoch,
 	})
-	if p.given {
-		return d.acknowledge(p.batch)
-	}
-	return nil
 }
 
 // replaceDamaged makes a batch of Gaps in the place of one that the disk has lost.
 func (d *delivery) replaceDamaged(e *journal.DamagedError) (journal.Batch, error) {
-	b := journal.Batch{Epoch: e.Epoch, First: e.First, Last: e.Last}
+	b := journal.Batch{Epoch: e.Epoch, First: e.First, Last: e.Last, Have: e.Have, Gap: true}
 	if e.Last < e.First || e.Last-e.First >= wire.MaxBatchRecords {
 		return b, fmt.Errorf("replace a damaged batch: %w", e)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,6 +33,7 @@ func newFakeLife() fakeLife { return fakeLife{make(chan struct{}), new(sync.Once
 
 func (f fakeLife) PID() int              { return 42 }
 func (f fakeLife) Done() <-chan struct{} { return f.done }
+func (f fakeLife) Exit() process.Exit    { return process.Exit{Code: -1, Signal: syscall.SIGKILL} }
 func (f fakeLife) Words() string         { return "last words" }
 func (f fakeLife) Tail(int) []string     { return nil }
 func (f fakeLife) Quit()                 { f.quit.Store(true) }
@@ -41,13 +43,18 @@ func (f fakeLife) Close() error          { f.Kill(); return nil }
 // fakePlugin answers as its fields say; nil fields are a healthy sink.
 type fakePlugin struct {
 	configure func() error
+	kinds     []string // nil: a store
 	health    func(ctx context.Context) (*wire.HealthResponse, error)
 	apply     func(ctx context.Context, b *wire.Batch) (*wire.ApplyResponse, error)
 	drained   *atomic.Bool
 }
 
 func (p fakePlugin) Describe(context.Context, *wire.DescribeRequest, ...grpc.CallOption) (*wire.DescribeResponse, error) {
-	return &wire.DescribeResponse{Name: "fake", Wire: wire.Version, Kinds: []string{"sink", "store"}}, nil
+	kinds := p.kinds
+	if kinds == nil {
+		kinds = []string{"sink", "store"}
+	}
+	return &wire.DescribeResponse{Name: "fake", Wire: wire.Version, Kinds: kinds}, nil
 }
 
 func (p fakePlugin) Configure(context.Context, *wire.ConfigureRequest, ...grpc.CallOption) (*wire.ConfigureResponse, error) {
@@ -117,6 +124,11 @@ func (s *stage) reported() []Event {
 
 // play runs a worker whose n-th incarnation is what cast returns, or fails to start.
 func play(cast func(n int) (fakePlugin, error), batches int) *stage {
+	return playAs(Spec{Name: "fake", Path: "/nowhere", Directory: "/nowhere", Config: []byte("{}")}, cast, batches)
+}
+
+// playAs is play with a spec of the test's.
+func playAs(spec Spec, cast func(n int) (fakePlugin, error), batches int) *stage {
 	s := &stage{feed: newFeed(batches), budget: context.Background()}
 	o := &Options{
 		Jitter: func() float64 { return 1 },
@@ -127,7 +139,7 @@ func play(cast func(n int) (fakePlugin, error), batches int) *stage {
 			s.events = append(s.events, e)
 		},
 	}
-	s.worker = newWorker(Spec{Name: "fake", Path: "/nowhere", Directory: "/nowhere", Config: []byte("{}")}, o)
+	s.worker = newWorker(spec, o)
 	begun := time.Now()
 	s.start = func(context.Context, *process.Thread) (*incarnation, error) {
 		s.mu.Lock()
@@ -144,6 +156,7 @@ func play(cast func(n int) (fakePlugin, error), batches int) *stage {
 	stopping, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
+		defer close(s.ended)
 		s.run(context.Background(), nil, stopping, func() context.Context { return s.budget })
 	}()
 	s.stop = func() { close(stopping); <-ended }

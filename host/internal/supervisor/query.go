@@ -29,7 +29,7 @@ func (s *Supervisor) pickStore(name string) (*sdk.Client, error) {
 	if name == "" {
 		order = []string{"sqlite", "sqlserver"}
 	}
-	for _, w := range s.workers {
+	for _, w := range s.all() {
 		byName[w.spec.Name] = w
 		if name == "" {
 			order = append(order, w.spec.Name)

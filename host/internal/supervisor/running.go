@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -57,15 +58,14 @@ func (r *running) configure(ctx context.Context) error {
 	}
 	var sought Event
 	if slices.Contains(r.kinds, kindSink) {
+		r.inc.client.Sink = trackedSink{r.inc.client.Sink, &r.inc.flight}
 		if r.feed, err = r.o.Feed(r.spec.Name); err != nil {
 			return err
 		}
 		sought.Sought = r.feed.Seek(watermarks)
 		r.board.setFeed(r.feed)
 	}
-	if slices.Contains(r.kinds, kindStore) {
-		r.setStore(r.inc.client)
-	}
+	r.ready(r.inc.client, slices.Contains(r.kinds, kindStore))
 	r.board.enter(StateRunning, sought)
 	return nil
 }
@@ -98,7 +98,7 @@ func (r *running) describe(ctx context.Context) error {
 func (r *running) settings(ctx context.Context) ([]sdk.Watermark, error) {
 	ctx, cancel := context.WithTimeout(ctx, configureTime)
 	defer cancel()
-	response, err := r.inc.client.Plugin.Configure(ctx, configuration(r.o, r.spec, false))
+	response, err := r.inc.client.Plugin.Configure(ctx, configuration(r.o, r.spec, false, r.inc.hostSocket))
 	if status.Code(err) == codes.InvalidArgument {
 		return nil, fmt.Errorf("%w: %w", sdk.ErrConfig, said("configure", err))
 	}
@@ -109,14 +109,14 @@ func (r *running) settings(ctx context.Context) ([]sdk.Watermark, error) {
 }
 
 // configuration is the request that the spec means.
-func configuration(o *Options, spec Spec, readOnly bool) *wire.ConfigureRequest {
+func configuration(o *Options, spec Spec, readOnly bool, hostSocket string) *wire.ConfigureRequest {
 	config := string(spec.Config)
 	if !json.Valid(spec.Config) {
 		config = "{}"
 	}
 	return &wire.ConfigureRequest{
 		HostId: o.HostID[:], BootId: o.BootID[:], Epoch: o.Epoch[:],
-		Config: config, Directory: spec.Directory, ReadOnly: readOnly,
+		Config: config, Directory: spec.Directory, ReadOnly: readOnly, HostSocket: hostSocket,
 	}
 }
 
@@ -145,14 +145,30 @@ func watermark(w *wire.Watermark) (sdk.Watermark, error) {
 	return mark, nil
 }
 
-// serve looks after the plugin until it fails, and then says how, or is stopped, and then returns nil.
+// serve looks after the plugin until it fails, and then says how, or is stopped, and then returns nil. errIdle and
+// errAgain say that it was stopped for a reason of its worker's.
 func (r *running) serve(ctx context.Context, stopping <-chan struct{}, budget func() context.Context) error {
-	delivering, cancel := context.WithCancel(ctx)
+	inner, cancel := context.WithCancel(ctx)
+	var guarded chan error // nil: nothing is
+	if g := r.inc.guard; g != nil {
+		guarded = make(chan error, 1)
+		go func() { guarded <- g.run(inner) }()
+		defer func() { <-guarded }()
+	}
+	defer cancel()
+	leaving := make(chan struct{})
 	d := newDelivery(r)
-	go d.loop(delivering, stopping)
-	err := r.watch(ctx, stopping, d)
-	if err == nil && ctx.Err() == nil {
-		r.stop(budget(), d)
+	go d.loop(inner, leaving)
+	err := r.watch(ctx, stopping, d, guarded)
+	close(leaving)
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		r.stop(budget(), d, true)
+	case errors.Is(err, errIdle), errors.Is(err, errAgain):
+		short, done := context.WithTimeout(ctx, drainTime)
+		r.stop(short, d, false)
+		done()
 	}
 	cancel()
 	if !closed(d.done) {
@@ -163,28 +179,36 @@ func (r *running) serve(ctx context.Context, stopping <-chan struct{}, budget fu
 }
 
 // watch returns nil when there is a reason to stop that is not the plugin's.
-func (r *running) watch(ctx context.Context, stopping <-chan struct{}, d *delivery) error {
+func (r *running) watch(ctx context.Context, stopping <-chan struct{}, d *delivery, guarded chan error) error {
 	ticker := time.NewTicker(healthEvery)
 	defer ticker.Stop()
-	for misses := 0; ; {
+	begun := time.Now()
+	pulse := pulse{slept: slept()}
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-stopping:
 			return nil
+		case <-r.again:
+			return errAgain
 		case <-r.inc.Done():
 			return errEnded
+		case err := <-guarded:
+			guarded <- nil // whoever waits for it
+			return err
 		case <-d.done:
 			if errors.Is(d.err, errHung) {
 				r.dump()
 			}
 			return d.err
 		case <-ticker.C:
-			if r.healthy(ctx) {
-				misses = 0
-			} else if misses++; misses == healthMisses {
+			if pulse.stopped(r.healthy(ctx)) {
 				r.dump()
 				return errHung
+			}
+			if r.spec.OnDemand && r.demand.idle(begun) >= r.spec.idleAfter() {
+				return errIdle
 			}
 		}
 	}
@@ -194,7 +218,37 @@ func (r *running) watch(ctx context.Context, stopping <-chan struct{}, d *delive
 var (
 	errEnded = errors.New("it ended")
 	errHung  = errors.New("it does not answer")
+	errIdle  = errors.New("nobody uses it")
+	errAgain = errors.New("it is to be restarted")
 )
+
+// pulse counts the questions that went unanswered in a row.
+type pulse struct {
+	misses int
+	slept  time.Duration
+}
+
+// stopped says whether these are too many. What was missed while the machine slept does not count.
+func (p *pulse) stopped(answered bool) bool {
+	now := slept()
+	awake := now-p.slept < time.Second
+	p.slept = now
+	if answered || !awake {
+		p.misses = 0
+		return false
+	}
+	p.misses++
+	return p.misses >= healthMisses
+}
+
+// slept is for how long the machine was suspended since it started.
+func slept() time.Duration {
+	var all, awake unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &all) != nil || unix.ClockGettime(unix.CLOCK_MONOTONIC, &awake) != nil {
+		return 0
+	}
+	return time.Duration(all.Nano() - awake.Nano())
+}
 
 // healthy asks, and enters degraded or running accordingly.
 func (r *running) healthy(ctx context.Context) bool {
@@ -232,8 +286,9 @@ func exceptFor(budget context.Context, d time.Duration) (context.Context, contex
 	return context.WithDeadline(budget, deadline.Add(-min(d, time.Until(deadline)/5)))
 }
 
-// stop delivers what is left and drains.
-func (r *running) stop(budget context.Context, d *delivery) {
+// stop delivers what is left, if all is to be delivered, and drains.
+func (r *running) stop(budget context.Context, d *delivery, all bool) {
+	r.board.enter(StateDraining, Event{})
 	delivering, cancel := exceptFor(budget, time.Second)
 	defer cancel()
 	select {
@@ -241,7 +296,7 @@ func (r *running) stop(budget context.Context, d *delivery) {
 	case <-delivering.Done():
 	case <-r.inc.Done():
 	}
-	if closed(d.done) && d.err == nil {
+	if all && closed(d.done) && d.err == nil {
 		d.rest(delivering)
 	}
 	ctx, cancelDrain := context.WithTimeout(budget, drainTime)

@@ -196,7 +196,8 @@ func TestSandboxIsToldInWords(t *testing.T) {
 	t.Parallel()
 	r := run(t, slot(7), Spec{Name: "told", Owner: process.Owner{UID: 51900, GID: 51901}, Network: []string{"example.org:443"}})
 	words := strings.Join(r.awaitState(StateRunning).GetSandbox(), "\n")
-	for _, want := range []string{"no capabilities", "no_new_privs", "RLIMIT_DATA", "idmapped", "NOT enforced: network"} {
+	for _, want := range []string{"no capabilities", "no_new_privs", "memory: ", "threads and processes: 256", "idmapped", "Landlock",
+		"network: only [example.org:443]", "NOT enforced: disk"} {
 		if !strings.Contains(words, want) {
 			t.Errorf("%q is not said in:\n%s", want, words)
 		}

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -16,13 +17,16 @@ import (
 
 // board is what is known of one plugin, for everyone to read.
 type board struct {
-	report func(Event)
+	o *Options
 
-	mu     sync.Mutex
-	status wire.PluginStatus
-	feed   Feed // nil until the plugin is known to be a sink
-	lost   int  // records that the sink refused, since the host started
+	mu      sync.Mutex
+	status  wire.PluginStatus
+	feed    Feed          // nil until the plugin is known to be a sink
+	lost    int           // records that the sink refused, since the host started
+	changed chan struct{} // closed by the next change of state
 }
+
+func newBoard(o *Options) *board { return &board{o: o, changed: make(chan struct{})} }
 
 // enter changes the state and reports it: when it is another one, or when there is an error to tell.
 func (b *board) enter(state string, e Event) {
@@ -31,17 +35,28 @@ func (b *board) enter(state string, e Event) {
 	if changed {
 		b.status.State, b.status.Since = state, time.Now().UnixNano()
 	}
-	if state != StateBackoff {
+	if state != StateBackoff && state != StateCrashLoop {
 		b.status.NextStart = 0
 	}
 	if e.Error != "" {
 		b.status.LastError = e.Error
 	}
 	e.Plugin, e.State, e.Time = b.status.GetName(), state, time.Now()
-	b.mu.Unlock()
-	if (changed || e.Error != "") && b.report != nil {
-		b.report(e)
+	if changed {
+		close(b.changed)
+		b.changed = make(chan struct{})
 	}
+	b.mu.Unlock()
+	if (changed || e.Error != "") && b.o.Report != nil {
+		b.o.Report(e)
+	}
+}
+
+// changing is closed by the next change of state.
+func (b *board) changing() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.changed
 }
 
 // degrade enters the degraded state. Only the first reason is reported, later ones are shown.
@@ -64,6 +79,18 @@ func (b *board) state() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.status.GetState()
+}
+
+func (b *board) lastError() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.status.GetLastError()
+}
+
+func (b *board) kinds() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.status.GetKinds())
 }
 
 func (b *board) setFeed(f Feed) {
@@ -91,25 +118,72 @@ func (b *board) snapshot() *wire.PluginStatus {
 	if feed != nil {
 		s.Queued = feed.Lag()
 	}
-	s.Consequence = consequence(s)
+	if more, ok := feed.(Backlog); ok {
+		bytes, oldest, aside, dropped := more.Backlog()
+		s.QueuedBytes, s.SetAside, s.Dropped = bytes, aside, dropped
+		if !oldest.IsZero() {
+			s.Oldest = oldest.UnixNano()
+		}
+	}
+	var room time.Duration
+	if b.o.Room != nil && feed != nil {
+		room = b.o.Room(s.GetName())
+	}
+	s.Consequence = consequence(s, room, time.Now())
 	if lost > 0 {
-		s.Consequence = strings.TrimPrefix(fmt.Sprintf("%s; %d records were refused and are gaps", s.Consequence, lost), "; ")
+		s.Consequence = strings.TrimPrefix(fmt.Sprintf("%s; %s records were refused and are gaps", s.Consequence, grouped(uint64(lost))), "; ")
 	}
 	return s
 }
 
-// consequence says what the state means for a person.
-func consequence(s *wire.PluginStatus) string {
+// consequence says what the state means for a person. room is for how long the journal has room; 0: not known.
+func consequence(s *wire.PluginStatus, room time.Duration, now time.Time) string {
 	switch s.GetState() {
-	case StateRunning, StateDisabled, StateStarting, StateConfiguring:
+	case StateRunning, StateDisabled, StateStarting, StateConfiguring, StateIdle, StateDraining:
 		return ""
 	}
-	since := time.Unix(0, s.GetSince()).Format("15:04")
+	since := clock(time.Unix(0, s.GetSince()), now)
+	waits := grouped(s.GetQueued()) + " records wait"
+	if room > 0 {
+		waits += ", room for about " + about(room)
+	}
 	switch {
 	case slices.Contains(s.GetKinds(), kindStore):
-		return fmt.Sprintf("history is not being saved since %s; %d records wait", since, s.GetQueued())
+		return fmt.Sprintf("history is not being saved since %s; %s", since, waits)
 	case slices.Contains(s.GetKinds(), kindSink):
-		return fmt.Sprintf("%s gets nothing since %s; %d records wait", s.GetName(), since, s.GetQueued())
+		return fmt.Sprintf("%s gets nothing since %s; %s", s.GetName(), since, waits)
 	}
 	return fmt.Sprintf("%s does not work since %s", s.GetName(), since)
+}
+
+// clock is a time of today, or a day and a time.
+func clock(t, now time.Time) string {
+	if t.Format(time.DateOnly) == now.Format(time.DateOnly) {
+		return t.Format("15:04")
+	}
+	return t.Format("Jan 2 15:04")
+}
+
+// grouped is a number with commas: 14,200.
+func grouped(n uint64) string {
+	text := strconv.FormatUint(n, 10)
+	for at := len(text) - 3; at > 0; at -= 3 {
+		text = text[:at] + "," + text[at:]
+	}
+	return text
+}
+
+// about is a duration in the largest unit of which it has two, or one.
+func about(d time.Duration) string {
+	for _, unit := range []struct {
+		length time.Duration
+		name   string
+	}{{day, "day"}, {time.Hour, "hour"}} {
+		if n := int(d / unit.length); n == 1 {
+			return "1 " + unit.name
+		} else if n > 1 {
+			return fmt.Sprintf("%d %ss", n, unit.name)
+		}
+	}
+	return fmt.Sprintf("%d minutes", int(d.Minutes()))
 }

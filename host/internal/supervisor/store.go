@@ -81,7 +81,7 @@ func (s *Store) configure(ctx context.Context, o *Options, spec Spec, readOnly b
 	}
 	configuring, cancel := context.WithTimeout(ctx, configureTime)
 	defer cancel()
-	_, err = s.instance.Client.Plugin.Configure(configuring, configuration(o, spec, readOnly))
+	_, err = s.instance.Client.Plugin.Configure(configuring, configuration(o, spec, readOnly, ""))
 	if status.Code(err) == codes.InvalidArgument {
 		return fmt.Errorf("%w: %w", sdk.ErrConfig, said("configure", err))
 	}

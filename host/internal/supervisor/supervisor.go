@@ -5,28 +5,39 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strings"
+	"slices"
 	"sync"
+	"time"
 
+	"github.com/picosnitch/picosnitch/host/internal/supervisor/group"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/process"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
 // Supervisor looks after plugins. Its methods may be called from any goroutine.
 type Supervisor struct {
-	o       Options
-	workers []*worker
-	ended   chan struct{} // closed when Run returns
+	o      Options
+	ended  chan struct{} // closed when Run returns
+	starts chan struct{} // holds as many starts as may be under way at once
+
+	reconfiguring sync.Mutex        // held while the workers are prepared, or exchanged
+	uids          map[string]uint32 // of all plugins there ever were
 
 	mu       sync.Mutex
-	running  bool
+	workers  []*worker
+	running  bool          // Run was called
+	over     bool          // Run starts nothing more
 	stopping chan struct{} // closed by Stop
-	budget   context.Context
+	hire     func(*worker) // starts a worker while Run runs; nil before and after
+	groups   *group.Parent // while Run runs; nil: there are none
 }
+
+// maxStarts is how many plugins start at the same time: each hashes its file and makes keys.
+const maxStarts = 4
 
 // New prepares plugins. Nothing is started before Run. Errors are those of Options and Specs that contradict themselves; a
 // plugin whose file is missing or refused is shown as blocked instead.
@@ -34,19 +45,32 @@ func New(o Options, specs []Spec) (*Supervisor, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	s := &Supervisor{o: o, ended: make(chan struct{}), stopping: make(chan struct{}), budget: context.Background()}
-	seen := map[string]bool{}
+	if err := check(specs); err != nil {
+		return nil, err
+	}
+	s := &Supervisor{
+		o: o, ended: make(chan struct{}), stopping: make(chan struct{}), starts: make(chan struct{}, maxStarts),
+		uids: map[string]uint32{},
+	}
 	for _, spec := range specs {
-		if err := spec.check(); err != nil {
-			return nil, fmt.Errorf("plugin %.40q: %w", spec.Name, err)
-		}
-		if seen[spec.Name] {
-			return nil, fmt.Errorf("plugin %s: named twice", spec.Name)
-		}
-		seen[spec.Name] = true
 		s.workers = append(s.workers, newWorker(spec, &s.o))
 	}
 	return s, nil
+}
+
+// check finds what cannot be meant.
+func check(specs []Spec) error {
+	seen := map[string]bool{}
+	for _, spec := range specs {
+		if err := spec.check(); err != nil {
+			return fmt.Errorf("plugin %.40q: %w", spec.Name, err)
+		}
+		if seen[spec.Name] {
+			return fmt.Errorf("plugin %s: named twice", spec.Name)
+		}
+		seen[spec.Name] = true
+	}
+	return nil
 }
 
 // fill sets defaults.
@@ -73,56 +97,70 @@ func (o *Options) fill() error {
 	return nil
 }
 
-// check finds what cannot be meant.
-func (s Spec) check() error {
-	switch {
-	case !regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`).MatchString(s.Name):
-		return errors.New("a name is 1 to 32 lower case letters, digits, - and _")
-	case s.AsOwner && s.Owner.UID == 0:
-		return errors.New("a plugin never runs as root")
-	case !filepath.IsAbs(s.Directory):
-		return fmt.Errorf("directory %q is not absolute", s.Directory)
-	}
-	for path, mode := range s.Paths {
-		if !filepath.IsAbs(path) || filepath.Clean(path) != path || mode != "ro" && mode != "rw" {
-			return fmt.Errorf(`path %q: %q: want an absolute path and "ro" or "rw"`, path, mode)
-		}
-		switch top := strings.SplitN(path, "/", 3)[1]; {
-		case top == "proc", top == "sys", path == "/", path == "/dev", path == "/run":
-			return fmt.Errorf("path %q is never granted: name what lies below it", path)
-		}
-	}
-	return nil
-}
-
 // Run starts all plugins and looks after them until Stop has stopped them or ctx is done, which kills them. It needs root
 // and is called once.
 func (s *Supervisor) Run(ctx context.Context) error {
-	s.mu.Lock()
-	again := s.running
-	s.running = true
-	s.mu.Unlock()
-	if again {
+	if !s.claim() {
 		return errors.New("supervisor: Run was called twice")
 	}
 	defer close(s.ended)
+	var group sync.WaitGroup
+	thread := process.NewThread()
+	defer thread.Close() // after all plugins: they die with it
+	defer s.closeGroups()
+	defer group.Wait()
+	err := s.begin(func(w *worker) {
+		w.uid, w.groups, w.starts = s.uids[w.spec.Name], s.groups, s.starts
+		group.Go(func() {
+			defer close(w.ended)
+			if !w.spec.Disabled {
+				w.run(ctx, thread, w.stopping, w.deadline)
+			}
+		})
+	})
+	if err == nil {
+		select {
+		case <-ctx.Done():
+		case <-s.stopping:
+		}
+	}
+	s.mu.Lock()
+	s.hire, s.over = nil, true // before the wait for all that were started
+	s.mu.Unlock()
+	return err
+}
+
+// claim is true for the first caller.
+func (s *Supervisor) claim() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := !s.running
+	s.running = true
+	return first
+}
+
+// begin prepares and starts all workers; no Reconfigure comes in between.
+func (s *Supervisor) begin(hire func(*worker)) error {
+	s.reconfiguring.Lock()
+	defer s.reconfiguring.Unlock()
 	if err := s.prepare(); err != nil {
 		return err
 	}
-	thread := process.NewThread()
-	defer thread.Close() // after all plugins: they die with it
-	var group sync.WaitGroup
-	defer group.Wait()
-	for _, w := range s.workers {
-		if !w.spec.Disabled {
-			group.Go(func() { w.run(ctx, thread, s.stopping, s.deadline) })
-		}
-	}
-	select {
-	case <-ctx.Done():
-	case <-s.stopping:
-	}
+	s.open(hire)
 	return nil
+}
+
+// open lets workers be started, and starts those that there are.
+func (s *Supervisor) open(hire func(*worker)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if closed(s.stopping) {
+		return
+	}
+	s.hire = hire
+	for _, w := range s.workers {
+		hire(w)
+	}
 }
 
 // prepare removes what an earlier host left and chooses users.
@@ -134,17 +172,42 @@ func (s *Supervisor) prepare() error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make socket directory: %w", err)
 	}
-	var names []string
-	for _, w := range s.workers {
-		names = append(names, w.spec.Name)
+	if err := s.assignUIDs(s.all()); err != nil {
+		return err
 	}
-	uids, err := s.o.UIDs.assign(names)
+	groups, err := group.Open(s.o.RunDir)
+	if err != nil {
+		s.o.Log.Warn("plugins get no control groups", "error", err)
+		groups = nil
+	}
+	s.mu.Lock()
+	s.groups = groups
+	s.mu.Unlock()
+	return nil
+}
+
+func (s *Supervisor) closeGroups() {
+	if s.groups == nil {
+		return
+	}
+	if err := s.groups.Close(); err != nil {
+		s.o.Log.Warn("remove control groups", "error", err)
+	}
+}
+
+// assignUIDs gives a uid to those that have none yet.
+func (s *Supervisor) assignUIDs(workers []*worker) error {
+	var names []string
+	for _, w := range workers {
+		if _, has := s.uids[w.spec.Name]; !has {
+			names = append(names, w.spec.Name)
+		}
+	}
+	fresh, err := s.o.UIDs.assign(names, slices.Collect(maps.Values(s.uids))...)
 	if err != nil {
 		return err
 	}
-	for _, w := range s.workers {
-		w.uid = uids[w.spec.Name]
-	}
+	maps.Copy(s.uids, fresh)
 	return nil
 }
 
@@ -154,11 +217,11 @@ func (o *Options) socketDir(name string) string { return filepath.Join(o.RunDir,
 // returned. The caller appends to the journal before, not after. An error is ctx's; the plugins are ended all the same.
 func (s *Supervisor) Stop(ctx context.Context) error {
 	s.mu.Lock()
-	select {
-	case <-s.stopping:
-	default:
-		s.budget = ctx
+	if !closed(s.stopping) {
 		close(s.stopping)
+	}
+	for _, w := range s.workers {
+		w.stop(ctx)
 	}
 	running := s.running
 	s.mu.Unlock()
@@ -169,18 +232,30 @@ func (s *Supervisor) Stop(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// deadline is the budget that Stop gave; valid once stopping is closed.
-func (s *Supervisor) deadline() context.Context {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.budget
-}
-
 // Status tells of all plugins, in the order of their Specs. The caller owns the answer.
 func (s *Supervisor) Status() []*wire.PluginStatus {
 	var all []*wire.PluginStatus
-	for _, w := range s.workers {
-		all = append(all, w.board.snapshot())
+	for _, w := range s.all() {
+		status := w.board.snapshot()
+		status.RecentRestarts = uint32(w.history.recent(time.Now()))
+		all = append(all, status)
 	}
 	return all
+}
+
+// all are the workers that there are now.
+func (s *Supervisor) all() []*worker {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.workers)
+}
+
+// find is the worker of a plugin, or nil.
+func (s *Supervisor) find(name string) *worker {
+	for _, w := range s.all() {
+		if w.spec.Name == name {
+			return w
+		}
+	}
+	return nil
 }

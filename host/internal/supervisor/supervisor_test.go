@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/picosnitch/picosnitch/host/internal/supervisor/group"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/process"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
@@ -145,9 +146,9 @@ func TestQueryIsForwarded(t *testing.T) {
 }
 
 // doomedHost runs a plugin until it is killed.
-func doomedHost(runDir, directory, path string) {
+func doomedHost(runDir, directory, path, config string) {
 	s, err := New(Options{RunDir: runDir, UIDs: slot(20), Feed: func(string) (Feed, error) { return newFeed(0), nil }},
-		[]Spec{{Name: "orphan", Path: path, Directory: directory, Owner: someone, MemoryMB: testMemoryMB, Config: []byte("{}")}})
+		[]Spec{{Name: "orphan", Path: path, Directory: directory, Owner: someone, MemoryMB: testMemoryMB, Config: []byte(config)}})
 	if err != nil {
 		panic(err)
 	}
@@ -160,26 +161,45 @@ func doomedHost(runDir, directory, path string) {
 	_ = s.Run(context.Background())
 }
 
-func TestPluginDiesWithItsHost(t *testing.T) {
-	t.Parallel()
-	needRoot(t)
-	host := exec.Command(selfPath(t), "doomed-host", tempDir(t, process.Owner{}), filepath.Join(tempDir(t, someone), "own"), selfPath(t))
+// awaitDoomed starts a host that is to be killed, and returns the pid of its plugin. What the host could not remove is
+// removed by the next host of the same run directory.
+func awaitDoomed(t *testing.T, host *exec.Cmd, runDir string) int {
+	t.Helper()
 	host.Stderr = os.Stderr
 	out, theirs, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = out.Close() })
 	host.Stdout = theirs
 	if err := errors.Join(host.Start(), theirs.Close(), out.SetReadDeadline(time.Now().Add(30*time.Second))); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = host.Process.Kill() })
+	t.Cleanup(func() {
+		_ = host.Process.Kill()
+		groups, err := group.Open(runDir)
+		if err == nil {
+			err = groups.Close()
+		}
+		if err != nil {
+			t.Errorf("remove the groups of the killed host: %v", err)
+		}
+	})
 	var line [16]byte
 	n, _ := out.Read(line[:])
 	pid, err := strconv.Atoi(strings.TrimSpace(string(line[:n])))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return pid
+}
+
+func TestPluginDiesWithItsHost(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	runDir := tempDir(t, process.Owner{})
+	host := exec.Command(selfPath(t), "doomed-host", runDir, filepath.Join(tempDir(t, someone), "own"), selfPath(t), "{}")
+	pid := awaitDoomed(t, host, runDir)
 	// A stopped plugin cannot notice anything by itself.
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)

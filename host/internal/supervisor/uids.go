@@ -33,11 +33,15 @@ func ParseUIDs(text string) (UIDs, error) {
 // errNoUID says that the range is used up.
 var errNoUID = errors.New("no unused uid left: set PICOSNITCH_UIDS to a free range")
 
-// assign gives every name a uid. The same names get the same uids as long as others do not use them.
-func (u UIDs) assign(names []string) (map[string]uint32, error) {
+// assign gives every name a uid that is not among those taken. The same names get the same uids as long as others do not
+// use them.
+func (u UIDs) assign(names []string, taken ...uint32) (map[string]uint32, error) {
 	used, err := usedIDs(u)
 	if err != nil {
 		return nil, err
+	}
+	for _, uid := range taken {
+		used[uid] = true
 	}
 	size := u.Last - u.First + 1
 	assigned := map[string]uint32{}

@@ -5,10 +5,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/executable"
+	"github.com/picosnitch/picosnitch/host/internal/supervisor/group"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/instance"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/process"
 	"github.com/picosnitch/picosnitch/sdk"
@@ -22,6 +24,7 @@ const lookAgain = 5 * time.Second
 type life interface {
 	PID() int
 	Done() <-chan struct{}
+	Exit() process.Exit // valid once Done is closed
 	Words() string
 	Tail(n int) []string
 	Quit()
@@ -29,30 +32,34 @@ type life interface {
 	Close() error
 }
 
-// incarnation is a started plugin.
-type incarnation struct {
-	life
-	client  *sdk.Client
-	uid     uint32
-	sha256  [32]byte
-	sandbox []string
-}
-
 // worker looks after one plugin.
 type worker struct {
-	spec  Spec
-	o     *Options
-	uid   uint32 // of its own, set before run
-	board *board
+	spec    Spec
+	o       *Options
+	uid     uint32        // of its own, set before run
+	groups  *group.Parent // set before run; nil: there are none
+	starts  chan struct{} // holds as many as may start at once; nil: any number
+	board   *board
+	history *history
+	demand  *demand
+	again   chan struct{} // of capacity 1: start anew, forgetting all failures
+	ended   chan struct{} // closed when run has returned; whoever calls run closes it
 	// start makes an incarnation. Tests replace it.
 	start func(ctx context.Context, thread *process.Thread) (*incarnation, error)
 
-	mu    sync.Mutex
-	store *sdk.Client // while a store is running
+	stopping chan struct{} // closed by stop
+	mu       sync.Mutex
+	budget   context.Context // of stop; valid once stopping is closed
+	inc      *incarnation    // while there is one
+	client   *sdk.Client     // while it is configured
+	isStore  bool            // client answers queries
 }
 
 func newWorker(spec Spec, o *Options) *worker {
-	w := &worker{spec: spec, o: o, board: &board{report: o.Report}}
+	w := &worker{
+		spec: spec, o: o, board: newBoard(o), history: new(history), demand: newDemand(),
+		again: make(chan struct{}, 1), ended: make(chan struct{}), stopping: make(chan struct{}),
+	}
 	w.start = w.launch
 	state := StateStopped
 	if spec.Disabled {
@@ -64,38 +71,89 @@ func newWorker(spec Spec, o *Options) *worker {
 	return w
 }
 
+// stop asks run to return, within a budget. Only the first call counts.
+func (w *worker) stop(budget context.Context) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !closed(w.stopping) {
+		w.budget = budget
+		close(w.stopping)
+	}
+}
+
+func (w *worker) deadline() context.Context {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.budget
+}
+
 // run keeps the plugin alive until stopping is closed or ctx is done.
 func (w *worker) run(ctx context.Context, thread *process.Thread, stopping <-chan struct{}, budget func() context.Context) {
 	defer w.board.enter(StateStopped, Event{})
 	var back backoff
-	for ctx.Err() == nil && !closed(stopping) {
+	for ctx.Err() == nil && !closed(stopping) && w.awaitDemand(ctx, stopping) {
 		seen := executable.Look(w.spec.Path)
 		end := w.once(ctx, thread, stopping, budget)
-		if end.err == nil || ctx.Err() != nil || closed(stopping) {
-			return
-		}
-		if permanent(end.err) {
-			w.board.enter(StateBlocked, Event{Error: end.err.Error(), Tail: end.tail})
-			w.awaitChange(ctx, stopping, seen)
+		switch {
+		case ctx.Err() != nil, closed(stopping), errors.Is(end.err, errIdle):
+		case errors.Is(end.err, errAgain), w.failed(ctx, stopping, &back, seen, end):
 			back = backoff{}
-			continue
 		}
-		delay := back.failed(end.ran, end.proved, w.o.Jitter())
-		w.board.enter(StateBackoff, Event{Error: end.err.Error(), Tail: end.tail})
-		w.board.update(func(s *wire.PluginStatus) {
-			s.Restarts++
-			s.NextStart = time.Now().Add(delay).UnixNano()
-		})
-		pause(ctx, stopping, delay)
 	}
+}
+
+// failed waits until it is time for another start. forget says that what failed before is of no more interest.
+func (w *worker) failed(ctx context.Context, stopping <-chan struct{}, back *backoff, seen executable.Identity, end ending) (forget bool) {
+	told := Event{Error: end.err.Error(), Tail: end.tail}
+	if permanent(end.err) {
+		w.board.enter(StateBlocked, told)
+		w.awaitChange(ctx, stopping, seen, errors.Is(end.err, errFull))
+		return true
+	}
+	now := time.Now()
+	delay, loop := back.failed(now, end, w.longest(), w.o.Jitter())
+	state := StateBackoff
+	if loop {
+		state = StateCrashLoop
+	}
+	w.history.restarted(now)
+	w.board.enter(state, told)
+	w.board.update(func(s *wire.PluginStatus) {
+		s.Restarts++
+		s.NextStart = now.Add(delay).UnixNano()
+	})
+	return w.pause(ctx, stopping, delay)
+}
+
+// longest is the longest delay between two starts.
+func (w *worker) longest() time.Duration {
+	if kinds := w.board.kinds(); len(kinds) == 0 || slices.Contains(kinds, kindSink) {
+		return sinkDelay
+	}
+	return otherDelay
+}
+
+// pause waits, and says whether it was told not to.
+func (w *worker) pause(ctx context.Context, stopping <-chan struct{}, d time.Duration) (again bool) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-w.again:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-stopping:
+	}
+	return false
 }
 
 // ending is how an incarnation ended; err is nil when it was stopped.
 type ending struct {
-	err    error
-	ran    time.Duration // since it was configured; 0: it never was
-	proved bool          // it did something useful
-	tail   []string
+	err      error
+	starting time.Duration // until it was configured
+	ran      time.Duration // since then; 0: it never was
+	proved   bool          // it did something useful
+	tail     []string
 }
 
 // once is one incarnation from start to end.
@@ -103,23 +161,38 @@ func (w *worker) once(ctx context.Context, thread *process.Thread, stopping <-ch
 	w.board.enter(StateStarting, Event{})
 	starting, cancel := untilStopping(ctx, stopping)
 	defer cancel()
-	inc, err := w.start(starting, thread)
+	begun := time.Now()
+	inc, err := w.begin(starting, thread)
 	if err != nil {
+		w.history.add(&wire.Incarnation{Started: begun.UnixNano(), Ended: time.Now().UnixNano(), Reason: bounded(err.Error(), 1024)})
 		return ending{err: err}
 	}
+	w.enter(inc)
 	defer w.gone()
-	w.board.update(func(s *wire.PluginStatus) {
-		s.Pid, s.Uid, s.Sandbox, s.Sha256 = uint32(inc.PID()), inc.uid, inc.sandbox, hex.EncodeToString(inc.sha256[:])
-	})
 	w.board.enter(StateConfiguring, Event{})
 	r := &running{worker: w, inc: inc}
-	end := ending{err: r.configure(starting)}
+	end := ending{err: r.configure(starting), starting: time.Since(begun)}
 	if end.err == nil {
-		begun := time.Now()
+		configured := time.Now()
 		end.err = r.serve(ctx, stopping, budget)
-		end.ran, end.proved = time.Since(begun), r.proved.Load()
+		end.ran, end.proved = time.Since(configured), r.proved.Load()
 	}
-	return w.bury(inc, end)
+	end = w.bury(inc, end)
+	w.history.add(inc.obituary(begun, end.err))
+	return end
+}
+
+// begin starts an incarnation when it is its turn.
+func (w *worker) begin(ctx context.Context, thread *process.Thread) (*incarnation, error) {
+	if w.starts != nil {
+		select {
+		case w.starts <- struct{}{}:
+			defer func() { <-w.starts }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return w.start(ctx, thread)
 }
 
 // bury ends the process and learns from it what it can.
@@ -132,45 +205,84 @@ func (w *worker) bury(inc *incarnation, end ending) ending {
 	if err := inc.Close(); err != nil {
 		end.err = errors.Join(end.err, err)
 	}
-	if end.err != nil {
-		end.tail = inc.Tail(20)
-		switch {
-		case errors.Is(end.err, errHung):
-			end.err = fmt.Errorf("%w: %s", errHung, inc.Words())
-		case dead && !permanent(end.err):
-			end.err = errors.New(inc.Words())
-		}
+	if end.err == nil || errors.Is(end.err, errIdle) || errors.Is(end.err, errAgain) {
+		return end
+	}
+	end.tail = inc.Tail(20)
+	switch {
+	case errors.Is(end.err, errHung):
+		end.err = fmt.Errorf("%w: %s", errHung, inc.Words())
+	case dead && !permanent(end.err):
+		end.err = errors.New(inc.Words())
 	}
 	return end
 }
 
+// enter shows the incarnation.
+func (w *worker) enter(inc *incarnation) {
+	w.mu.Lock()
+	w.inc = inc
+	w.mu.Unlock()
+	w.board.update(func(s *wire.PluginStatus) {
+		s.Pid, s.Uid, s.Sandbox, s.Sha256 = uint32(inc.PID()), inc.uid, inc.sandbox, hex.EncodeToString(inc.sha256[:])
+	})
+}
+
 func (w *worker) gone() {
-	w.setStore(nil)
+	w.mu.Lock()
+	w.inc, w.client, w.isStore = nil, nil, false
+	w.mu.Unlock()
 	w.board.update(func(s *wire.PluginStatus) { s.Pid = 0 })
 }
 
-func (w *worker) setStore(c *sdk.Client) {
+// ready lets others call the incarnation.
+func (w *worker) ready(c *sdk.Client, store bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.store = c
+	w.client, w.isStore = c, store
+}
+
+// callable is the client of a configured plugin, or nil.
+func (w *worker) callable() *sdk.Client {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.client
 }
 
 // queryable is the client of a running store, or nil.
 func (w *worker) queryable() *sdk.Client {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.store
+	if !w.isStore {
+		return nil
+	}
+	return w.client
 }
 
-// permanent says whether trying again with the same file and configuration is useless.
+// current is the incarnation, or nil.
+func (w *worker) current() *incarnation {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.inc
+}
+
+// permanent says whether trying again with the same file, configuration and disk is useless.
 func permanent(err error) bool {
-	return errors.Is(err, executable.ErrRefused) || errors.Is(err, instance.ErrProtocol) || errors.Is(err, sdk.ErrConfig)
+	return errors.Is(err, executable.ErrRefused) || errors.Is(err, instance.ErrProtocol) || errors.Is(err, sdk.ErrConfig) ||
+		errors.Is(err, errFull)
 }
 
-// awaitChange returns when the plugin's file is not what it was.
-func (w *worker) awaitChange(ctx context.Context, stopping <-chan struct{}, seen executable.Identity) {
+// awaitChange returns when the plugin's file is not what it was or, if it was the disk, when there is room again.
+func (w *worker) awaitChange(ctx context.Context, stopping <-chan struct{}, seen executable.Identity, full bool) {
 	for executable.Look(w.spec.Path) == seen && ctx.Err() == nil && !closed(stopping) {
-		pause(ctx, stopping, lookAgain)
+		if w.pause(ctx, stopping, lookAgain) {
+			return
+		}
+		if d := w.disk(); full && d != nil {
+			if _, err := d.check(ctx); err == nil {
+				return
+			}
+		}
 	}
 }
 

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/hashicorp/go-plugin/runner"
 
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/executable"
+	"github.com/picosnitch/picosnitch/host/internal/supervisor/launch"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/process"
 	"github.com/picosnitch/picosnitch/sdk"
 )
@@ -30,7 +33,9 @@ type Options struct {
 	Thread    *process.Thread
 	Sandbox   *process.Sandbox // Root is filled in; nil: a plain child of the caller's own uid
 	SocketDir string           // existing directory, for this plugin's sockets only
-	MemoryMB  int              // 0: no limit
+	MemoryMB  int              // that it may use: it is told; 0: no limit
+	Listener  *os.File         // a listening socket for the plugin; stays the caller's; nil: none
+	Serve     bool             // make a socket on which the plugin can ask the host, see HostListener
 	Log       *slog.Logger     // gets the plugin's lines
 	Timeout   time.Duration    // for the handshake; 0: 10 s
 }
@@ -43,6 +48,15 @@ func (o Options) uid() uint32 {
 	return uint32(os.Geteuid())
 }
 
+// bounded says whether a control group bounds the plugin's memory, so that no resource limit must.
+func (o Options) bounded() bool {
+	if o.Sandbox == nil || o.Sandbox.Group == nil {
+		return false
+	}
+	memory, _ := o.Sandbox.Group.Bounds()
+	return memory
+}
+
 // environment is all that a plugin gets of the host's. Secrets go over the channel, never here.
 func (o Options) environment() []string {
 	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOTRACEBACK=all", "TMPDIR=/tmp"}
@@ -50,6 +64,9 @@ func (o Options) environment() []string {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)
 		}
+	}
+	if o.Listener != nil {
+		env = append(env, launch.ListenerVariable+"="+strconv.Itoa(launch.PluginListenerFD))
 	}
 	if o.MemoryMB > 0 {
 		env = append(env, fmt.Sprintf("GOMEMLIMIT=%dMiB", o.MemoryMB*9/10))
@@ -169,6 +186,23 @@ func (i *Instance) explain(err error) error {
 	return fmt.Errorf("it was not ready: %s", clean(err.Error()))
 }
 
+// HostListener is the socket on which this plugin, and nobody else, can ask the host; nil without Options.Serve. The
+// instance closes it.
+func (i *Instance) HostListener() net.Listener {
+	if i.l.host == nil {
+		return nil
+	}
+	return i.l.host
+}
+
+// HostSocket is its path as the plugin sees it, or "".
+func (i *Instance) HostSocket() string {
+	if i.l.host == nil {
+		return ""
+	}
+	return i.l.host.Addr().String()
+}
+
 // PID is the process id as the host sees it.
 func (i *Instance) PID() int { return i.l.process().PID() }
 
@@ -219,6 +253,11 @@ func (i *Instance) Close() error {
 		_ = i.l.lines.Close()
 		if killed == nil {
 			i.l.read.Wait()
+		}
+	}
+	if i.l.host != nil {
+		if err := i.l.host.Close(); !errors.Is(err, net.ErrClosed) { // whoever served on it may have closed it
+			errs = append(errs, err)
 		}
 	}
 	if i.l.dir != "" {

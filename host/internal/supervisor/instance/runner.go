@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,7 +27,8 @@ type launcher struct {
 	tail  *tail
 	lines *io.PipeReader // the handshake line, for go-plugin
 	words *io.PipeWriter
-	read  sync.WaitGroup // the pipe readers
+	read  sync.WaitGroup    // the pipe readers
+	host  *net.UnixListener // where the plugin asks the host; nil: nowhere
 
 	mu        sync.Mutex
 	proc      *process.Process
@@ -43,7 +46,13 @@ func newLauncher(o Options, env []string, dir string, tail *tail) *launcher {
 // Start starts the process.
 func (l *launcher) Start(ctx context.Context) error {
 	options := process.Options{
-		Name: l.o.Name, File: l.o.File, MemoryMB: l.o.MemoryMB, Env: append(l.o.environment(), l.env...),
+		Name: l.o.Name, File: l.o.File, Env: append(l.o.environment(), l.env...), Listener: l.o.Listener,
+	}
+	if !l.o.bounded() {
+		options.MemoryMB = l.o.MemoryMB
+	}
+	if err := l.listen(); err != nil {
+		return err
 	}
 	if s := l.o.Sandbox; s != nil {
 		socket, err := l.socketMount(s.UID, s.GID)
@@ -72,6 +81,27 @@ func (l *launcher) Start(ctx context.Context) error {
 		defer func() { _ = proc.Stderr.Close() }()
 		l.tail.read(proc.Stderr)
 	})
+	return nil
+}
+
+// listen makes the plugin's host.sock, while the directory is still the host's alone.
+func (l *launcher) listen() error {
+	if !l.o.Serve {
+		return nil
+	}
+	path := filepath.Join(l.dir, "host.sock")
+	host, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("make host.sock: %w", err)
+	}
+	l.host = host
+	host.SetUnlinkOnClose(false) // the directory is the plugin's by then
+	if err := os.Chmod(path, 0o600); err != nil {
+		return fmt.Errorf("make host.sock: %w", err)
+	}
+	if err := os.Lchown(path, int(l.o.uid()), -1); err != nil {
+		return fmt.Errorf("make host.sock: %w", err)
+	}
 	return nil
 }
 

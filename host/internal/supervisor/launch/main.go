@@ -53,6 +53,11 @@ func launch(report *json.Encoder) error {
 	if err := done.drop(spec.Sandbox); err != nil {
 		return err
 	}
+	if spec.Sandbox != nil {
+		if err := errors.Join(done.confine(spec.Sandbox), done.sieve()); err != nil {
+			return err
+		}
+	}
 	if err := tie(); err != nil {
 		return err
 	}
@@ -98,7 +103,14 @@ func tie() error {
 
 // become replaces this process by the plugin.
 func become(spec *Spec) error {
-	if err := unix.CloseRange(3, 1<<20, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+	first := uint(PluginListenerFD)
+	if spec.Listener {
+		if err := unix.Dup3(ListenerFD, PluginListenerFD, 0); err != nil {
+			return fmt.Errorf("hand over the listener: %w", err)
+		}
+		first++
+	}
+	if err := unix.CloseRange(first, 1<<20, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close_range: %w", err)
 	}
 	if spec.Script {

@@ -21,11 +21,11 @@ func (r *Report) enter(sandbox *Sandbox) error {
 	if err := unix.Mount("root", root, "tmpfs", flags, "mode=0755,size=1m,nr_inodes=4k"); err != nil {
 		return fmt.Errorf("mount a root on %s: %w", root, err)
 	}
-	if err := r.furnish(root, sandbox.Network); err != nil {
+	if err := r.furnish(root, sandbox.Network && sandbox.Ports == nil); err != nil {
 		return err
 	}
-	for i, path := range sandbox.Mounts {
-		if err := attach(MountFD+i, root, path); err != nil {
+	for i, m := range sandbox.Mounts {
+		if err := attach(MountFD+i, root, m.Path); err != nil {
 			return err
 		}
 	}
@@ -44,11 +44,16 @@ func (r *Report) enter(sandbox *Sandbox) error {
 	return nil
 }
 
-// furnish puts what any program expects into the root.
-func (r *Report) furnish(root string, network bool) error {
-	system := []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store",
-		"/etc/localtime", "/etc/ld.so.cache", "/etc/alternatives", "/etc/ssl/certs", "/etc/pki", "/etc/ca-certificates"}
-	if network {
+// programs are where a system keeps what may be executed.
+func programs() []string {
+	return []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"}
+}
+
+// furnish puts what any program expects into the root; names says that it may look up names as the host does.
+func (r *Report) furnish(root string, names bool) error {
+	system := append(programs(), "/etc/localtime", "/etc/ld.so.cache", "/etc/alternatives", "/etc/ssl/certs", "/etc/pki",
+		"/etc/ca-certificates")
+	if names {
 		system = append(system, "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/services", "/etc/protocols")
 	}
 	for _, path := range system {

@@ -8,10 +8,17 @@ const Hold = "hold"
 
 // Descriptors that the launcher inherits, besides standard input, output and error.
 const (
-	SpecFD   = 3 // Spec as JSON, until end of file
-	FileFD   = 4 // the plugin
-	ReportFD = 5 // the launcher writes Reports as JSON; closed by execveat
-	MountFD  = 6 // the first of Sandbox.Mounts, the others follow
+	SpecFD     = 3 // Spec as JSON, until end of file
+	FileFD     = 4 // the plugin
+	ReportFD   = 5 // the launcher writes Reports as JSON; closed by execveat
+	ListenerFD = 6 // a listening socket, with Spec.Listener; the plugin gets it as PluginListenerFD
+	MountFD    = 7 // the first of Sandbox.Mounts, the others follow
+)
+
+// PluginListenerFD is the descriptor of its listener in the plugin, which is told the number by [ListenerVariable].
+const (
+	PluginListenerFD = 3
+	ListenerVariable = "PICOSNITCH_LISTENER"
 )
 
 // Spec says what to become. It never holds a secret.
@@ -19,7 +26,8 @@ type Spec struct {
 	Args     []string // first the name
 	Env      []string
 	Script   bool     // the file is a script: its interpreter inherits FileFD
-	MemoryMB int      // RLIMIT_DATA is 64 MiB more; 0: no limit
+	Listener bool     // the plugin gets ListenerFD
+	MemoryMB int      // RLIMIT_DATA is 64 MiB more; 0: no limit, or a control group's
 	Sandbox  *Sandbox // nil: a plain child with the caller's own credentials
 }
 
@@ -27,9 +35,16 @@ type Spec struct {
 type Sandbox struct {
 	UID, GID  uint32
 	Root      string   // an existing directory, to mount the new root on
-	Mounts    []string // where MountFD and its followers, detached mounts, belong in the new root
-	Network   bool     // has the host's network: sees the files that name look-ups need
-	Processes int      // RLIMIT_NPROC; 0: no limit
+	Mounts    []Mount  // MountFD and its followers
+	Network   bool     // has the host's network
+	Ports     []uint16 // with Network: only to peers at these TCP ports, whose names are in a hosts file among the mounts
+	Processes int      // RLIMIT_NPROC; 0: no limit, or a control group's
+}
+
+// Mount is a detached mount that is handed over.
+type Mount struct {
+	Path     string // where it belongs in the new root
+	ReadOnly bool
 }
 
 // Report is what the launcher did, or why it gave up.

@@ -16,8 +16,9 @@ var ErrNoIDMap = errors.New("file system has no idmapped mounts")
 
 // Mount is a detached copy of a directory, ready to be moved into a sandbox.
 type Mount struct {
-	Path string // where it appears
-	tree *os.File
+	Path     string // where it appears
+	tree     *os.File
+	readOnly bool
 }
 
 // Close drops the host's reference.
@@ -110,7 +111,7 @@ func NewMount(source *os.File, path string, ids *os.File, readOnly bool) (*Mount
 	if err != nil {
 		return nil, fmt.Errorf("open_tree %s: %w", path, err)
 	}
-	m := &Mount{Path: path, tree: os.NewFile(uintptr(fd), path)}
+	m := &Mount{Path: path, tree: os.NewFile(uintptr(fd), path), readOnly: readOnly}
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}
 	attr.Propagation = unix.MS_PRIVATE
 	if readOnly {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/picosnitch/picosnitch/host/internal/supervisor/group"
 )
 
 // pipeGrace is how long the pipes of an ended process are still read: what it wrote is in them already, but a descendant
@@ -22,7 +24,8 @@ type Process struct {
 	Stderr *os.File
 
 	pid      int
-	stdin    *os.File // held open: its end tells the plugin that the host died
+	group    *group.Group // nil: none
+	stdin    *os.File     // held open: its end tells the plugin that the host died
 	proc     *os.Process
 	pidfd    *os.File
 	started  time.Time
@@ -39,16 +42,23 @@ type Process struct {
 type Exit struct {
 	Code    int // -1 when a signal ended it
 	Signal  syscall.Signal
+	Started time.Time
 	Uptime  time.Duration
-	PeakKiB int64
+	Peak    uint64 // bytes of memory
+	// OutOfMemory says that the kernel ended a process of the plugin's group because the group was at its bound.
+	OutOfMemory bool
 }
 
 // String is the exit in words.
 func (e Exit) String() string {
+	text := fmt.Sprintf("exit status %d", e.Code)
 	if e.Signal != 0 {
-		return fmt.Sprintf("killed by signal %d (%s) after %s", int(e.Signal), e.Signal, e.Uptime.Round(time.Millisecond))
+		text = fmt.Sprintf("killed by signal %d (%s)", int(e.Signal), e.Signal)
 	}
-	return fmt.Sprintf("exit status %d after %s", e.Code, e.Uptime.Round(time.Millisecond))
+	if e.OutOfMemory {
+		text += ", out of the memory granted to it,"
+	}
+	return text + " after " + e.Uptime.Round(time.Millisecond).String()
 }
 
 // Start starts a plugin and returns once its program runs, or with the launcher's reason why it does not. All that it
@@ -60,6 +70,9 @@ func Start(ctx context.Context, thread *Thread, o Options) (*Process, error) {
 	}
 	defer w.closeTheirs()
 	p := &Process{Stdout: w.stdout, Stderr: w.stderr, stdin: w.stdin, done: make(chan struct{}), started: time.Now()}
+	if o.Sandbox != nil {
+		p.group = o.Sandbox.Group
+	}
 	thread.do(func() { p.proc, err = w.spawn(o.Sandbox) })
 	if err != nil {
 		w.closeOurs()
@@ -74,7 +87,15 @@ func Start(ctx context.Context, thread *Thread, o Options) (*Process, error) {
 	}
 	go p.watch()
 	w.closeTheirs()
-	if err := p.await(ctx, w); err != nil {
+	if p.group != nil {
+		err = p.group.Enter(p.pid) // the launcher waits for its spec
+	}
+	if err == nil {
+		err = p.await(ctx, w)
+	} else {
+		w.abandon()
+	}
+	if err != nil {
 		p.Kill()
 		<-p.done
 		_ = p.Stdout.Close()
@@ -119,15 +140,20 @@ func (p *Process) watch() {
 	state, err := p.proc.Wait()
 	p.reaped = true
 	p.mu.Unlock()
-	p.exit = Exit{Code: -1, Uptime: time.Since(p.started)}
+	p.exit = Exit{Code: -1, Started: p.started, Uptime: time.Since(p.started)}
 	if err == nil {
 		p.exit.Code = state.ExitCode()
 		if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 			p.exit.Signal = status.Signal()
 		}
 		if usage, ok := state.SysUsage().(*syscall.Rusage); ok {
-			p.exit.PeakKiB = usage.Maxrss
+			p.exit.Peak = uint64(usage.Maxrss) << 10
 		}
+	}
+	if p.group != nil {
+		seen := p.group.Usage()
+		p.exit.OutOfMemory = seen.OutOfMemory
+		p.exit.Peak = max(p.exit.Peak, seen.Peak)
 	}
 	_ = p.pidfd.Close()
 	_ = p.stdin.Close()
@@ -165,7 +191,7 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // Exit is how the process ended; valid once Done is closed.
 func (p *Process) Exit() Exit { return p.exit }
 
-// Kill ends the process and every process of its group; in a sandbox it is the first of its pid namespace, so that all
+// Kill ends the process and every process of its process group; in a sandbox it is the first of its pid namespace, so that all
 // others in there end too. It does not wait.
 func (p *Process) Kill() { p.signal(unix.SIGKILL, true) }
 

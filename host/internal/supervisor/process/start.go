@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/executable"
+	"github.com/picosnitch/picosnitch/host/internal/supervisor/group"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/launch"
 )
 
@@ -23,23 +24,26 @@ type Options struct {
 	Name     string // argv[0]
 	File     *executable.File
 	Env      []string // the whole environment
-	MemoryMB int      // 0: no limit
+	MemoryMB int      // for a resource limit; 0: none
+	Listener *os.File // given to the plugin as descriptor 3; stays the caller's; nil: none
 	Sandbox  *Sandbox // nil: a plain child
 }
 
 // Sandbox is where a plugin lives. The host must be root.
 type Sandbox struct {
 	UID, GID  uint32
-	Network   bool
-	Processes int      // 0: no limit
-	Root      string   // directory whose place the new root takes; nothing of it is seen
-	Mounts    []*Mount // stay the caller's
+	Network   bool         // the host's; else one of its own, empty
+	Ports     []uint16     // with Network: only to peers at these, whose names are in a hosts file among Mounts
+	Processes int          // for a resource limit; 0: none
+	Group     *group.Group // where it is from the beginning; nil: the host's own
+	Root      string       // directory whose place the new root takes; nothing of it is seen
+	Mounts    []*Mount     // stay the caller's
 }
 
 // wires are the pipes between host, launcher and plugin.
 type wires struct {
 	stdin, stdout, stderr, report, spec *os.File   // our ends
-	theirs                              []*os.File // descriptors 0 to 5
+	theirs                              []*os.File // descriptors 0 to 6
 	mounts                              []*os.File
 	text                                []byte // the encoded spec
 }
@@ -47,11 +51,14 @@ type wires struct {
 // wire makes the pipes.
 func (o Options) wire() (*wires, error) {
 	w := &wires{}
-	spec := launch.Spec{Args: []string{o.Name}, Env: o.Env, Script: o.File.Script, MemoryMB: o.MemoryMB}
+	spec := launch.Spec{Args: []string{o.Name}, Env: o.Env, Script: o.File.Script, MemoryMB: o.MemoryMB,
+		Listener: o.Listener != nil}
 	if s := o.Sandbox; s != nil {
-		spec.Sandbox = &launch.Sandbox{UID: s.UID, GID: s.GID, Root: s.Root, Network: s.Network, Processes: s.Processes}
+		spec.Sandbox = &launch.Sandbox{
+			UID: s.UID, GID: s.GID, Root: s.Root, Network: s.Network, Ports: s.Ports, Processes: s.Processes,
+		}
 		for _, m := range s.Mounts {
-			spec.Sandbox.Mounts = append(spec.Sandbox.Mounts, m.Path)
+			spec.Sandbox.Mounts = append(spec.Sandbox.Mounts, launch.Mount{Path: m.Path, ReadOnly: m.readOnly})
 			w.mounts = append(w.mounts, m.tree)
 		}
 	}
@@ -59,7 +66,7 @@ func (o Options) wire() (*wires, error) {
 	if w.text, err = json.Marshal(spec); err != nil {
 		return nil, fmt.Errorf("encode spec: %w", err)
 	}
-	var theirs [6]*os.File
+	var theirs [launch.MountFD]*os.File
 	for _, pipe := range []struct {
 		ours   **os.File
 		theirs int
@@ -78,7 +85,7 @@ func (o Options) wire() (*wires, error) {
 		}
 		w.theirs = append(w.theirs, theirs[pipe.theirs])
 	}
-	theirs[launch.FileFD] = o.File.File
+	theirs[launch.FileFD], theirs[launch.ListenerFD] = o.File.File, o.Listener
 	w.theirs = theirs[:]
 	return w, nil
 }
@@ -90,6 +97,9 @@ func (w *wires) spawn(sandbox *Sandbox) (*os.Process, error) {
 		attr.Cloneflags = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
 		if !sandbox.Network {
 			attr.Cloneflags |= syscall.CLONE_NEWNET
+		}
+		if g := sandbox.Group; g != nil && g.Directory() != nil {
+			attr.UseCgroupFD, attr.CgroupFD = true, int(g.Directory().Fd())
 		}
 	}
 	return os.StartProcess("/proc/self/exe", []string{"picosnitch", launch.Verb}, &os.ProcAttr{
@@ -127,13 +137,19 @@ func (w *wires) converse() (launch.Report, error) {
 	}
 }
 
-// closeTheirs closes the child's ends. The plugin's file is the caller's.
+// closeTheirs closes the child's ends. The plugin's file and listener are the caller's.
 func (w *wires) closeTheirs() {
 	for i, f := range w.theirs {
-		if f != nil && i != launch.FileFD {
+		if f != nil && i != launch.FileFD && i != launch.ListenerFD {
 			_ = f.Close()
 		}
 	}
+}
+
+// abandon closes what only a conversation needs.
+func (w *wires) abandon() {
+	_ = w.spec.Close()
+	_ = w.report.Close()
 }
 
 func (w *wires) closeOurs() {

@@ -1,0 +1,126 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/picosnitch/picosnitch/sdk"
+)
+
+// ErrUnavailable is wrapped by Use's error when the plugin cannot be called: it is unknown, disabled, blocked, or not up
+// before the context ended.
+var ErrUnavailable = errors.New("plugin is not available")
+
+// defaultIdleAfter is how long an on-demand plugin that nobody uses keeps running.
+const defaultIdleAfter = 5 * time.Minute
+
+// demand counts who uses a plugin now.
+type demand struct {
+	mu    sync.Mutex
+	users int
+	left  time.Time     // when the last one left
+	wake  chan struct{} // of capacity 1: there is a user
+}
+
+func newDemand() *demand { return &demand{wake: make(chan struct{}, 1)} }
+
+func (d *demand) enter() {
+	d.mu.Lock()
+	d.users++
+	d.mu.Unlock()
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (d *demand) leave() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.users--
+	d.left = time.Now()
+}
+
+// idle says for how long nobody has used it, at most since begun.
+func (d *demand) idle(begun time.Time) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.users > 0 {
+		return 0
+	}
+	if d.left.After(begun) {
+		begun = d.left
+	}
+	return time.Since(begun)
+}
+
+func (d *demand) wanted() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.users > 0
+}
+
+// Use calls the named plugin: call gets its client, and a context that is ctx. An on-demand plugin is started if it does
+// not run, and is not stopped as idle before call returns. Use waits until the plugin is up, as long as ctx allows. The
+// client may fail at any moment, when the plugin does. Errors of call are returned as they are.
+func (s *Supervisor) Use(ctx context.Context, name string, call func(context.Context, *sdk.Client) error) error {
+	w := s.find(name)
+	if w == nil {
+		return fmt.Errorf("%w: no plugin is called %.40q", ErrUnavailable, name)
+	}
+	w.demand.enter()
+	defer w.demand.leave()
+	client, err := w.await(ctx)
+	if err != nil {
+		return err
+	}
+	return call(ctx, client)
+}
+
+// await is the client of the plugin once it is configured.
+func (w *worker) await(ctx context.Context) (*sdk.Client, error) {
+	for {
+		changed := w.board.changing() // before looking: no change is missed
+		if client := w.callable(); client != nil {
+			return client, nil
+		}
+		state := w.board.state()
+		if state == StateBlocked || state == StateDisabled || closed(w.ended) {
+			return nil, w.unavailable(state)
+		}
+		select {
+		case <-changed:
+		case <-w.ended:
+		case <-ctx.Done():
+			return nil, errors.Join(w.unavailable(w.board.state()), ctx.Err())
+		}
+	}
+}
+
+func (w *worker) unavailable(state string) error {
+	text := w.spec.Name + " is " + state
+	if last := w.board.lastError(); last != "" {
+		text += ": " + last
+	}
+	return fmt.Errorf("%w: %s", ErrUnavailable, text)
+}
+
+// awaitDemand returns true when the plugin should run, false when there is no more reason to wait.
+func (w *worker) awaitDemand(ctx context.Context, stopping <-chan struct{}) bool {
+	for w.spec.OnDemand && !w.demand.wanted() {
+		w.board.enter(StateIdle, Event{})
+		select {
+		case <-w.demand.wake:
+		case <-w.again:
+			return true
+		case <-ctx.Done():
+			return false
+		case <-stopping:
+			return false
+		}
+	}
+	return true
+}
