@@ -26,8 +26,11 @@ type answer struct {
 	query  *wire.Query
 	sink   sink
 	totals []any
+	others []any  // nil when nobody asked, or nothing was left out
+	groups uint64 // in others
 	rows   int
 	more   bool
+	cursor []byte // where the rest begins, with more
 }
 
 func newAnswer(q *wire.Query, s sink) *answer {
@@ -77,7 +80,11 @@ func (a *answer) page(p *wire.QueryPage) error {
 	if p.GetTotals() != nil {
 		a.totals = measures(p.GetTotals())
 	}
-	a.more = len(p.GetCursor()) > 0
+	if p.GetOthers() != nil && p.GetOthersGroups() > 0 {
+		a.others, a.groups = measures(p.GetOthers()), p.GetOthersGroups()
+	}
+	a.cursor = p.GetCursor()
+	a.more = len(a.cursor) > 0
 	for _, r := range p.GetRows() {
 		if err := a.row(a.flow(r)); err != nil {
 			return err
@@ -121,7 +128,15 @@ func (a *answer) flow(r *wire.QueryRow) []any {
 	return append(values, measures(r.GetMeasures())...)
 }
 
-func (a *answer) end() error { return a.sink.end(a.totals, a.more) }
+// end finishes the answer. What the sums over the rest tell needs no cursor.
+func (a *answer) end() error {
+	a.more = a.more && a.others == nil
+	e := ending{totals: a.totals, others: a.others, groups: a.groups}
+	if a.more {
+		e.cursor = cursorText(a.cursor)
+	}
+	return a.sink.end(e)
+}
 
 func gapFields() []field {
 	return []field{

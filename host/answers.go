@@ -2,10 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 
+	"github.com/picosnitch/picosnitch/host/internal/api"
+	"github.com/picosnitch/picosnitch/host/internal/live"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor"
+	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -26,20 +31,30 @@ func (d *daemon) Status() *wire.StatusResponse {
 			"gaps": recorded.Gaps, "notices": recorded.Notices, "folded rows": recorded.FoldedRows,
 		},
 	}
-	s.Messages = append(s.Messages, d.problems...)
+	wrong, remarks := d.inForce.messages()
 	unseen, recent := d.gaps.messages()
-	s.Messages = append(s.Messages, unseen...)
-	s.Degraded = len(d.problems)+len(unseen) > 0
-	for _, p := range d.supervisor.Status() {
+	s.Messages = append(append(s.Messages, wrong...), unseen...)
+	s.Messages = append(s.Messages, d.journalMessages(s.Counters)...)
+	s.Messages = append(s.Messages, pluginMessages(d.supervisor.Status())...)
+	s.Degraded = len(s.Messages) > 0
+	s.Messages = append(append(s.Messages, remarks...), recent...)
+	return s
+}
+
+// pluginMessages tell of plugins that do not do what they are there for.
+func pluginMessages(plugins []*wire.PluginStatus) []string {
+	var messages []string
+	for _, p := range plugins {
 		switch p.GetState() {
-		case supervisor.StateRunning, supervisor.StateStarting, supervisor.StateConfiguring, supervisor.StateDisabled:
-		default:
-			s.Degraded = true
-			s.Messages = append(s.Messages, fmt.Sprintf("plugin %s is %s: %s", p.GetName(), p.GetState(), p.GetLastError()))
+		case supervisor.StateBlocked, supervisor.StateDegraded, supervisor.StateBackoff, supervisor.StateCrashLoop, supervisor.StateStopped:
+			text := fmt.Sprintf("plugin %s is %s: %s", p.GetName(), p.GetState(), p.GetLastError())
+			if p.GetConsequence() != "" {
+				text += " (" + p.GetConsequence() + ")"
+			}
+			messages = append(messages, text)
 		}
 	}
-	s.Messages = append(s.Messages, recent...)
-	return s
+	return messages
 }
 
 // Plugins tells how the plugins are.
@@ -48,4 +63,53 @@ func (d *daemon) Plugins() []*wire.PluginStatus { return d.supervisor.Status() }
 // Query has a store answer.
 func (d *daemon) Query(ctx context.Context, store string, q *wire.Query, page func(*wire.QueryPage) error) error {
 	return d.supervisor.Query(ctx, store, q, page)
+}
+
+// Watch is the live feed. It ends without an error when the daemon does.
+func (d *daemon) Watch(ctx context.Context, r *wire.WatchRequest, page func(*wire.WatchPage) error) error {
+	err := d.feed.Watch(ctx, r, page)
+	switch {
+	case errors.Is(err, live.ErrRequest):
+		return fmt.Errorf("%w: %w", api.ErrQuestion, err)
+	case errors.Is(err, live.ErrClosed):
+		return nil
+	}
+	return err
+}
+
+// Use lets a call through to a plugin: the one of that name, or the usual one of its kind.
+func (d *daemon) Use(ctx context.Context, kind, name string, call func(context.Context, *sdk.Client) error) error {
+	all := d.supervisor.Status()
+	if name == "" {
+		name = usual(kind, all)
+	}
+	for _, p := range all {
+		if p.GetName() != name {
+			continue
+		}
+		if !slices.Contains(p.GetKinds(), kind) {
+			return fmt.Errorf("%w: plugin %s is no %s", api.ErrQuestion, name, kind)
+		}
+		return d.supervisor.Use(ctx, name, call)
+	}
+	if name == "" {
+		return fmt.Errorf("no %s runs: see picosnitch plugins", kind)
+	}
+	return fmt.Errorf("%w: no plugin is called %.40q: see picosnitch plugins", api.ErrQuestion, name)
+}
+
+// usual names the plugin of a kind that answers when nobody chose another; "" when there is none.
+func usual(kind string, all []*wire.PluginStatus) string {
+	order := []string{"sqlite", "sqlserver"}
+	for _, p := range all {
+		order = append(order, p.GetName())
+	}
+	for _, name := range order {
+		for _, p := range all {
+			if p.GetName() == name && p.GetState() != supervisor.StateDisabled && slices.Contains(p.GetKinds(), kind) {
+				return name
+			}
+		}
+	}
+	return ""
 }

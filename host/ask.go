@@ -126,10 +126,20 @@ func (s settings) storeSpec(name string) (supervisor.Spec, error) {
 // readChoices reads which plugins the configuration speaks of. A missing file has the defaults, and so has what is wrong in
 // a broken one: the daemon complains about it.
 func readChoices(path string) ([]config.PluginChoice, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	data, err := readBounded(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return config.Defaults().Plugins(), nil
 	}
+	if err != nil {
+		return nil, err
+	}
+	c, _ := config.Load(data)
+	return c.Plugins(), nil
+}
+
+// readBounded reads a configuration, at most one byte more than it may have: that is one too many.
+func readBounded(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
@@ -138,6 +148,5 @@ func readChoices(path string) ([]config.PluginChoice, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
-	c, _ := config.Load(data)
-	return c.Plugins(), nil
+	return data, nil
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/signal"
 	"strings"
+	"syscall"
 	"unicode"
 
 	"github.com/spf13/cobra"
@@ -18,6 +20,7 @@ const (
 	exitOK        = 0
 	exitFailure   = 1
 	exitUsage     = 2
+	exitFindings  = 1 // of what checks something
 	exitStopped   = 3
 	exitDegraded  = 4
 	exitNoCapture = 5 // packaging/picosnitch.service knows it
@@ -51,10 +54,15 @@ type call struct {
 	localtime string                         // link to the local time zone
 	hooks     func() ([]capture.Hook, error) // tries them
 	flags     flags
+	unhook    func() // lets go of SIGHUP; nil when it is not caught
 }
 
-// flags are those that every verb takes.
-type flags struct{ configDir, stateDir, runDir, instance string }
+// flags are those that every verb takes, or that several do.
+type flags struct {
+	configDir, stateDir, runDir, instance string
+
+	plugins string // of start and start-no-daemon
+}
 
 // run executes one command line and gives the exit code.
 func (c *call) run(ctx context.Context, args []string) int {
@@ -63,6 +71,9 @@ func (c *call) run(ctx context.Context, args []string) int {
 	root.SetOut(c.out)
 	root.SetErr(c.errs)
 	err := root.ExecuteContext(ctx)
+	if c.unhook != nil {
+		c.unhook()
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -92,12 +103,13 @@ Files that people touch lie in ~/.config/picosnitch, of the user behind sudo: co
 (the history, an SQLite file), exe.log, error.log and record.json. Without root, every verb that only asks works for the
 owner of these files and for members of group picosnitch.
 
-Exit codes: 0 success, 1 failure, 2 wrong usage; status --check: 3 stopped, 4 running but degraded; 5 picosnitch
-cannot capture on this machine (picosnitch doctor tells why).`
+Exit codes: 0 success, 1 failure or findings, 2 wrong usage; status --check: 3 stopped, 4 running but degraded; events: 3
+the daemon ended; 5 picosnitch cannot capture on this machine (picosnitch doctor tells why).`
 
 const rootExample = `  sudo picosnitch start                     # watch in the background
   picosnitch status                         # does it run?
   picosnitch query --by exe --since 1h      # who used the network in the last hour?
+  picosnitch events                         # what is going on now?
   picosnitch help query                     # everything about a verb`
 
 // root is the command with all its verbs.
@@ -106,11 +118,11 @@ func (c *call) root() *cobra.Command {
 		Use: "picosnitch", Short: "Watch which program talks to whom over the network, and how much",
 		Long: rootLong, Example: rootExample,
 		SilenceErrors: true, SilenceUsage: true,
-		Args: cobra.ArbitraryArgs, RunE: c.noVerb,
+		Args: cobra.ArbitraryArgs, RunE: c.noVerb, PersistentPreRun: c.endOnHangup,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true}, SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return misuse("%w (see picosnitch help %s)", err, cmd.Name())
+		return misuse("%w (see picosnitch help %s)", err, helpPath(cmd))
 	})
 	p := root.PersistentFlags()
 	p.SortFlags = false
@@ -121,13 +133,49 @@ func (c *call) root() *cobra.Command {
 	root.SetHelpCommand(helpVerb(root))
 	for _, verb := range []*cobra.Command{
 		c.startVerb(), c.stopVerb(), c.restartVerb(), c.statusVerb(), c.foregroundVerb(),
-		c.pluginsVerb(), c.doctorVerb(), c.queryVerb(), c.versionVerb(),
+		c.pluginsVerb(), c.doctorVerb(), c.queryVerb(), c.eventsVerb(), c.dbVerb(), c.verifyVerb(), c.configVerb(),
+		c.versionVerb(),
 	} {
-		verb.Args = noArguments
-		verb.Flags().SortFlags = false
+		strict(verb)
 		root.AddCommand(verb)
 	}
 	return root
+}
+
+// strict has a verb, and those below it, refuse arguments that it does not name.
+func strict(verb *cobra.Command) {
+	if verb.Args == nil {
+		verb.Args = noArguments
+	}
+	verb.Flags().SortFlags = false
+	for _, below := range verb.Commands() {
+		strict(below)
+	}
+}
+
+// endOnHangup has a verb end when its terminal goes, but for the daemon, which decides for itself.
+func (c *call) endOnHangup(cmd *cobra.Command, _ []string) {
+	if cmd.Name() == foregroundName || signal.Ignored(syscall.SIGHUP) {
+		return
+	}
+	ctx, unhook := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
+	c.unhook = unhook
+	cmd.SetContext(ctx)
+}
+
+// one has a verb take exactly one argument, called what.
+func one(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return misuse("%s takes one %s (see picosnitch help %s)", cmd.CommandPath(), what, helpPath(cmd))
+		}
+		return nil
+	}
+}
+
+// helpPath is what to ask help for.
+func helpPath(cmd *cobra.Command) string {
+	return strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
 }
 
 // noVerb says which verbs there are.
@@ -149,7 +197,7 @@ func unknownVerb(root *cobra.Command, name string) error {
 
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return misuse("%s takes no argument such as %.40q (see picosnitch help %s)", cmd.Name(), args[0], cmd.Name())
+		return misuse("%s takes no argument such as %.40q (see picosnitch help %s)", helpPath(cmd), args[0], helpPath(cmd))
 	}
 	return nil
 }

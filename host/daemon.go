@@ -22,6 +22,7 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/home"
 	"github.com/picosnitch/picosnitch/host/internal/identity"
 	"github.com/picosnitch/picosnitch/host/internal/journal"
+	"github.com/picosnitch/picosnitch/host/internal/live"
 	"github.com/picosnitch/picosnitch/host/internal/name"
 	"github.com/picosnitch/picosnitch/host/internal/record"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor"
@@ -43,21 +44,25 @@ type daemon struct {
 	bootID   [16]byte
 
 	dir        *home.Dir
-	config     config.Config
-	problems   []string // of the configuration, for people
+	inForce    inForce
+	edited     []string // keys of config.json that changed while no host ran
 	state      *state
 	journal    *journal.Journal
+	backlogs   backlogs
 	position   capture.Position // where the run before ended
 	source     *capture.Kernel
 	cgroups    *identity.Cgroups
 	table      *identity.Table
 	names      *name.Table
-	recorder   *record.Recorder
+	recorder   *scribe
+	feed       *live.Feed
 	pipeline   *pipeline
 	gaps       *ledger
 	canary     *canary.Canary
 	off        int64 // UTC since when the probes that were taken over had been off; 0 if they were not
 	supervisor *supervisor.Supervisor
+	server     *api.Server
+	seen       *executables
 
 	closers []func() error
 }
@@ -119,7 +124,12 @@ func (d *daemon) openFiles(context.Context) error {
 
 func (d *daemon) openJournal(context.Context) error {
 	var err error
-	if d.journal, err = journal.Open(d.state.dir, d.state.hostID, time.Now); err != nil {
+	bounds := d.inForce.get().Host
+	d.journal, err = journal.OpenWith(journal.Options{
+		Dir: d.state.dir, HostID: d.state.hostID,
+		MaxBytes: int64(bounds.JournalMB) << 20, MaxAge: time.Duration(bounds.JournalDays) * 24 * time.Hour,
+	})
+	if err != nil {
 		return fmt.Errorf("open journal: %w", err)
 	}
 	d.onClose(d.journal.Close)
@@ -134,7 +144,7 @@ func (d *daemon) openCapture(context.Context) error {
 	d.findOff()
 	d.position = position
 	d.source, err = capture.Open(capture.Options{
-		Instance: d.settings.Instance, Interval: d.interval(), RingPages: d.config.PerfPages,
+		Instance: d.settings.Instance, Interval: d.interval(), RingPages: d.inForce.get().PerfPages,
 		Position: position, Secret: d.state.secret, Log: d.log,
 	})
 	if err != nil {
@@ -145,7 +155,7 @@ func (d *daemon) openCapture(context.Context) error {
 }
 
 func (d *daemon) interval() time.Duration {
-	return time.Duration(d.config.WriteLimitSeconds) * time.Second
+	return time.Duration(d.inForce.get().WriteLimitSeconds) * time.Second
 }
 
 func (d *daemon) openIdentity(context.Context) error {
@@ -177,7 +187,7 @@ func (d *daemon) maxFiles() int {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return 256
 	}
-	if want := d.config.RlimitNofile; want != nil {
+	if want := d.inForce.get().RlimitNofile; want != nil {
 		set := unix.Rlimit{Cur: uint64(*want), Max: max(limit.Max, uint64(*want))}
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &set); err != nil {
 			d.log.Warn("set RLIMIT_NOFILE", "value", *want, "error", err)
@@ -189,30 +199,56 @@ func (d *daemon) maxFiles() int {
 }
 
 func (d *daemon) openRecord(context.Context) error {
-	files, err := record.NewDirectory(filepath.Join(d.state.dir, "record"))
+	c := d.inForce.get()
+	recorder, err := d.newRecorder(d.recordOptions(c))
 	if err != nil {
 		return err
 	}
-	c := d.config
-	d.recorder, err = record.New(record.Options{
-		Addresses: c.LogAddresses, Commands: c.LogCommands, Ports: c.LogPorts, EveryExe: c.EveryExe,
-		Ignore: record.Ignore(c.Ignore), Unredacted: c.Host.Unredacted(),
-		Domains: d.names.Names,
-	}, d.dir, files, time.Now)
-	if err != nil {
-		return fmt.Errorf("open records: %w", err)
-	}
+	d.recorder = newScribe(recorder)
 	d.onClose(d.recorder.Close)
-	for _, problem := range d.problems {
-		d.recorder.Error(problem)
+	wrong, _ := d.inForce.messages()
+	for _, problem := range wrong {
+		d.fault(problem)
 	}
+	d.seen = newExecutables(d.mayOpen(c))
+	return d.openFeed(c)
+}
+
+func (d *daemon) newRecorder(o record.Options) (*record.Recorder, error) {
+	files, err := record.NewDirectory(filepath.Join(d.state.dir, "record"))
+	if err != nil {
+		return nil, err
+	}
+	r, err := record.New(o, d.dir, files, time.Now)
+	if err != nil {
+		return nil, fmt.Errorf("open records: %w", err)
+	}
+	return r, nil
+}
+
+// openFeed makes the live view.
+func (d *daemon) openFeed(c config.Config) error {
+	o := live.Options{Lineage: d.table.Lineage, Record: d.recordOptions(c), Log: d.log}
+	if peeker, ok := any(d.source).(live.Peeker); ok {
+		o.Peek = peeker
+	}
+	var err error
+	if d.feed, err = live.New(o); err != nil {
+		return fmt.Errorf("open live feed: %w", err)
+	}
+	d.onClose(func() error { d.feed.Close(); return nil })
 	return nil
 }
+
+// fault tells a person, in error.log and by a notice; note tells error.log alone.
+func (d *daemon) fault(text string) { d.recorder.Error(text) }
+func (d *daemon) note(text string)  { d.recorder.Note(text) }
 
 func (d *daemon) openPipeline(context.Context) error {
 	d.pipeline = &pipeline{
 		source: d.source, last: d.position, table: d.table, names: d.names, recorder: d.recorder, journal: d.journal, log: d.log,
-		hold: min(d.interval()/2, 5*time.Second), everyExe: d.config.EveryExe, now: time.Now,
+		feed: d.feed, seen: d.seen,
+		hold: min(d.interval()/2, 5*time.Second), everyExe: d.inForce.get().EveryExe, now: time.Now, between: make(chan func(), 1),
 	}
 	d.openWatch()
 	d.reportStart()
@@ -224,13 +260,14 @@ func (d *daemon) reportStart() {
 	_, alive, err := readPosition(d.journal)
 	if err == nil && !alive.IsZero() && !d.source.Adopted() {
 		d.pipeline.add(gap(wire.GapReason_GAP_HOST_DOWN, "the daemon was not running", alive, d.started))
-		d.recorder.Error(fmt.Sprintf("picosnitch was not running from %s to %s",
+		d.fault(fmt.Sprintf("picosnitch was not running from %s to %s",
 			alive.Local().Format(time.DateTime), d.started.Format(time.DateTime)))
 	}
 	d.reportOff()
+	d.tellEdited(d.edited)
 	if r, ok := d.journal.Recovered(); ok {
 		d.pipeline.add(gap(wire.GapReason_GAP_JOURNAL_CORRUPT, r.Path, alive, d.started))
-		d.recorder.Error(fmt.Sprintf("journal could not be read and was set aside as %s: %v", r.Path, r.Cause))
+		d.fault(fmt.Sprintf("journal could not be read and was set aside as %s: %v", r.Path, r.Cause))
 	}
 }
 
@@ -248,10 +285,14 @@ func (d *daemon) run(ctx context.Context) error {
 			cancel(fmt.Errorf("supervise plugins: %w", err))
 		}
 	})
-	server, err := api.Listen(api.Options{RunDir: d.settings.RunDir, Owner: d.settings.Owner.UID, Log: d.log}, d)
+	var err error
+	d.server, err = api.Listen(api.Options{
+		RunDir: d.settings.RunDir, Owner: d.settings.Owner.UID, Group: d.inForce.get().Host.GroupName(), Log: d.log,
+	}, d)
 	if err != nil {
 		return fmt.Errorf("answer requests: %w", err)
 	}
+	running.Go(func() { d.listenForChanges(ctx, cancel) })
 	if err := d.ready(); err != nil {
 		cancel(err)
 	}
@@ -260,10 +301,11 @@ func (d *daemon) run(ctx context.Context) error {
 	d.pipeline.watch.close()
 	d.log.Info("stopping")
 	err = errors.Join(err, d.pipeline.close())
+	d.feed.Close() // who watches is told, before the connections go
 	d.stopPlugins()
 	shutting, done := context.WithTimeout(context.Background(), closeBudget)
 	defer done()
-	err = errors.Join(err, server.Close(shutting), wipe(filepath.Join(d.settings.RunDir, readyFile)))
+	err = errors.Join(err, d.server.Close(shutting), wipe(filepath.Join(d.settings.RunDir, readyFile)))
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = errors.Join(cause, err)
 	}

@@ -11,7 +11,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const foregroundLong = `Watch in the foreground: log to standard error, and end on SIGTERM, SIGINT (^C) or SIGHUP.
+// foregroundName is the verb that is the daemon.
+const foregroundName = "start-no-daemon"
+
+const foregroundLong = `Watch in the foreground: log to standard error, and end on SIGTERM, SIGINT (^C) or when the terminal goes. SIGHUP has it read
+config.json again (see picosnitch help start).
 
 What was counted until the end is written; nothing is lost by stopping. It needs root. A second daemon with the same run
 directory is refused. If it cannot capture on this machine it tells why and exits with 5. This is what a service manager
@@ -19,12 +23,14 @@ calls. PICOSNITCH_UIDS names the user ids that plugins run as (default 60900-609
 
 // foregroundVerb is start-no-daemon.
 func (c *call) foregroundVerb() *cobra.Command {
-	return &cobra.Command{
-		Use: "start-no-daemon", Short: "Watch in the foreground", Long: foregroundLong,
+	verb := &cobra.Command{
+		Use: foregroundName, Short: "Watch in the foreground", Long: foregroundLong,
 		Example: "  sudo picosnitch start-no-daemon\n" +
 			"  sudo picosnitch start-no-daemon --config-dir ./c --state-dir ./s --run-dir ./r   # beside another daemon",
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.foreground(cmd.Context(), cmd.Name(), runDaemon) },
 	}
+	c.pluginsFlag(verb)
+	return verb
 }
 
 // foreground runs the daemon in this process, as the only one of its run directory.

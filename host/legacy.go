@@ -1,43 +1,77 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/picosnitch/picosnitch/host/internal/home"
+	"github.com/picosnitch/picosnitch/host/internal/supervisor"
 )
 
-// The database of 1.0.3 and what SQLite may keep beside it.
-const (
-	database     = "snitch.db"
-	oldDatabase  = "snitch-1.0.3.db"
-	databasePlug = "sqlite/" + database
-)
+// plugFile is a file that 1.0.3 had beside config.json, and that a plugin has in its own directory now.
+type plugFile struct {
+	plugin, name string
+	old          string   // the file of 1.0.3 is set aside under this name
+	beside       []string // suffixes of what may belong to it
+	move         bool     // into the plugin's directory, for the plugin to take over
+}
 
-// errInUse tells that another program has the old database open.
+func plugFiles() []plugFile {
+	return []plugFile{
+		{plugin: "sqlite", name: "snitch.db", old: "snitch-1.0.3.db", beside: []string{"-wal", "-shm", "-journal"}, move: true},
+		{plugin: "textlog", name: "conn.log", old: "conn-1.0.3.log"},
+	}
+}
+
+// errInUse tells that another program has the old file open.
 var errInUse = errors.New("another program has it open")
 
-// linkDatabase makes snitch.db, beside config.json, a link to the database in the plugin's own directory. A file that
-// stands there is the database of 1.0.3: it is set aside under another name and never written to.
-func linkDatabase(dir *home.Dir) error {
-	info, err := dir.Lstat(database)
-	if err == nil && info.Mode.IsRegular() {
-		if err := setAside(dir, info); err != nil {
-			return fmt.Errorf("set %s aside as %s: %w", database, oldDatabase, err)
+// linkFiles makes, for the plugins that run, the links beside config.json that lead to their files. What 1.0.3 left in
+// their place is set aside, never written to, and named in status.
+func (d *daemon) linkFiles(specs []supervisor.Spec) {
+	for _, f := range plugFiles() {
+		if !slices.ContainsFunc(specs, func(s supervisor.Spec) bool { return s.Name == f.plugin }) {
+			continue
+		}
+		if err := f.link(d.dir); err != nil {
+			d.fault(err.Error())
+			d.log.Warn("old file", "error", err)
+		}
+		if _, err := d.dir.Lstat(f.old); err == nil {
+			d.inForce.remark(fmt.Sprintf("%s of picosnitch 1.0.3 was set aside as %s", f.name, f.old))
 		}
 	}
-	if err := dir.Symlink(database, databasePlug); err != nil {
-		return fmt.Errorf("link %s to %s: %w", database, databasePlug, err)
+}
+
+// link makes name a link to the plugin's file.
+func (f plugFile) link(dir *home.Dir) error {
+	info, err := dir.Lstat(f.name)
+	if err == nil && info.Mode.IsRegular() {
+		if err := f.setAside(dir, info); err != nil {
+			return fmt.Errorf("set %s aside as %s: %w", f.name, f.old, err)
+		}
+	}
+	if old, err := dir.Lstat(f.old); f.move && err == nil && old.Mode.IsRegular() {
+		if err := f.handOver(dir); err != nil {
+			return fmt.Errorf("hand %s to plugin %s: %w", f.old, f.plugin, err)
+		}
+	}
+	target := f.plugin + "/" + f.name
+	if err := dir.Symlink(f.name, target); err != nil {
+		return fmt.Errorf("link %s to %s: %w", f.name, target, err)
 	}
 	return nil
 }
 
-func setAside(dir *home.Dir, info home.Info) error {
+func (f plugFile) setAside(dir *home.Dir, info home.Info) error {
 	open, err := openedByAnyone(info)
 	if err != nil {
 		return err
@@ -45,14 +79,51 @@ func setAside(dir *home.Dir, info home.Info) error {
 	if open {
 		return errInUse
 	}
-	for _, suffix := range []string{"-wal", "-shm", "-journal", ""} {
-		err := dir.Rename(database+suffix, oldDatabase+suffix)
+	for _, suffix := range append(slices.Clone(f.beside), "") {
+		err := dir.Rename(f.name+suffix, f.old+suffix)
 		if err != nil && (suffix == "" || !errors.Is(err, fs.ErrNotExist)) {
 			return err
 		}
 	}
 	return nil
 }
+
+// handOver moves what was set aside into the plugin's directory, the only one that it sees, and leaves a link to it. What
+// belongs to the file goes first, so that a crash in between does not part them: the file is still where it was then.
+func (f plugFile) handOver(dir *home.Dir) error {
+	if err := dir.Mkdir(f.plugin, 0o700); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
+	defer cancel()
+	path, owner := dir.Path(), dir.Owner()
+	err := asOwner(ctx, owner, func() error {
+		from, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", path, err)
+		}
+		defer func() { _ = unix.Close(from) }()
+		to, err := unix.Openat(from, f.plugin, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", f.plugin, err)
+		}
+		defer func() { _ = unix.Close(to) }()
+		for _, suffix := range append(slices.Clone(f.beside), "") {
+			err := unix.Renameat2(from, f.old+suffix, to, f.old+suffix, unix.RENAME_NOREPLACE)
+			if err != nil && (suffix == "" || !errors.Is(err, unix.ENOENT)) {
+				return fmt.Errorf("move %s into %s: %w", f.old+suffix, f.plugin, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return dir.Symlink(f.old, f.plugin+"/"+f.old)
+}
+
+// handOverTime bounds what a file system may take to rename.
+const handOverTime = 10 * time.Second
 
 // openedByAnyone looks through the descriptors of all processes.
 func openedByAnyone(info home.Info) (bool, error) {

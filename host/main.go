@@ -32,13 +32,11 @@ func run() int {
 	return c.run(ctx, os.Args[1:])
 }
 
-// endings are the signals that ask the command to end, without those that whoever started it chose to ignore (nohup, &).
+// endings are the signals that ask the command to end, without one that whoever started it chose to ignore (nohup, &).
 func endings() []os.Signal {
 	signals := []os.Signal{syscall.SIGTERM}
-	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
-		if !signal.Ignored(s) {
-			signals = append(signals, s)
-		}
+	if !signal.Ignored(syscall.SIGINT) {
+		signals = append(signals, syscall.SIGINT)
 	}
 	return signals
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/capture"
 	"github.com/picosnitch/picosnitch/host/internal/identity"
 	"github.com/picosnitch/picosnitch/host/internal/journal"
+	"github.com/picosnitch/picosnitch/host/internal/live"
 	"github.com/picosnitch/picosnitch/host/internal/name"
-	"github.com/picosnitch/picosnitch/host/internal/record"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -29,13 +29,16 @@ type pipeline struct {
 	source   capture.Source
 	table    *identity.Table
 	names    *name.Table
-	recorder *record.Recorder
+	recorder *scribe
+	feed     *live.Feed   // nil: nobody can watch
+	seen     *executables // nil: nobody may ask for executables
 	journal  *journal.Journal
 	log      *slog.Logger
 	hold     time.Duration // how long a window waits for hashes
 	everyExe bool
 	now      func() time.Time
-	watch    *watch // nil: nobody looks whether the view is complete
+	watch    *watch      // nil: nobody looks whether the view is complete
+	between  chan func() // what is to be done between two windows, such as replacing the recorder; nil: nothing ever is
 
 	execs   []*capture.Process // since the last window, with everyExe
 	pending map[capture.FileKey]*unhashed
@@ -96,12 +99,22 @@ func (p *pipeline) run(ctx context.Context) error {
 		execs := p.execs
 		p.execs = nil
 		finishing.Wait()
+		p.pause()
 		finishing.Go(func() {
 			if err := p.finish(ctx, window, execs); err != nil {
 				failed <- err
 				cancel(err)
 			}
 		})
+	}
+}
+
+// pause does what waits for a moment without a window.
+func (p *pipeline) pause() {
+	select {
+	case do := <-p.between:
+		do()
+	default:
 	}
 }
 
@@ -137,26 +150,28 @@ func (p *pipeline) finish(ctx context.Context, w *capture.Window, execs []*captu
 	p.table.Await(waiting, named(w, execs))
 	cancel()
 	p.names.Window(w)
+	recorder := p.recorder.use()
 	records := p.resolved()
 	for _, e := range execs {
-		if r := p.recorder.Exec(e, p.table.LineageOf(e.Key)); r != nil {
+		if r := recorder.Exec(e, p.table.LineageOf(e.Key)); r != nil {
 			records = append(records, r)
 		}
 	}
-	records = append(records, p.recorder.Window(w, p.table.Lineage)...)
+	records = append(records, recorder.Window(w, p.table.Lineage)...)
+	p.show(w, records)
 	records = append(records, p.takeExtra()...)
 	p.watch.told(records)
 	if err := p.append(ctx, records, w); err != nil {
-		return err
-	}
-	if err := p.source.Release(w.Generation); err != nil {
 		return err
 	}
 	p.table.Recorded(w.Start.Boot)
 	if err := p.source.Forget(p.table.Forgotten()); err != nil {
 		return err
 	}
-	if err := p.recorder.Flush(); err != nil {
+	if err := p.source.Release(w.Generation); err != nil { // comes last: a source that was closed may be gone after it
+		return err
+	}
+	if err := recorder.Flush(); err != nil {
 		p.log.Warn("write logs", "error", err)
 	}
 	return nil
@@ -257,7 +272,7 @@ func (p *pipeline) resolved() []*wire.Record {
 		}
 		delete(p.pending, late.File)
 		if late.SHA256 != nil {
-			p.recorder.Hashed(withHash(rows.process, late))
+			p.recorder.use().Hashed(withHash(rows.process, late))
 		}
 		records = append(records, &wire.Record{Kind: &wire.Record_HashResolved{HashResolved: &wire.HashResolved{
 			Time: p.now().UnixNano(), Superblock: late.File.Superblock, Device: late.File.Device, Inode: late.File.Inode,
@@ -268,8 +283,20 @@ func (p *pipeline) resolved() []*wire.Record {
 	return records
 }
 
-// add has records journaled with the next window.
+// show lets those who watch see a window, and what else was made with it.
+func (p *pipeline) show(w *capture.Window, records []*wire.Record) {
+	p.seen.take(records)
+	if p.feed != nil {
+		p.feed.Window(w, records)
+		p.feed.Records(records)
+	}
+}
+
+// add has records journaled with the next window. Who watches sees them at once.
 func (p *pipeline) add(records ...*wire.Record) {
+	if p.feed != nil {
+		p.feed.Records(records)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.extra = append(p.extra, records...)

@@ -82,7 +82,7 @@ func replay(t *testing.T, r *recording) []*wire.Record {
 	table := identity.New(identity.Options{Now: capture.Now})
 	source := capture.NewReplay(&r.out)
 	p := &pipeline{
-		source: source, table: table, names: name.New(name.Options{}), recorder: recorder, journal: j, log: slog.New(slog.DiscardHandler),
+		source: source, table: table, names: name.New(name.Options{}), recorder: newScribe(recorder), journal: j, log: slog.New(slog.DiscardHandler),
 		hold: 10 * time.Second, now: time.Now,
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

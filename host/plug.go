@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/picosnitch/picosnitch/host/internal/config"
+	"github.com/picosnitch/picosnitch/host/internal/home"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/process"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
@@ -17,34 +20,74 @@ import (
 
 // openSupervisor makes the plugins that the configuration enables ready to be started.
 func (d *daemon) openSupervisor(context.Context) error {
-	if err := linkDatabase(d.dir); err != nil {
-		d.recorder.Error(err.Error())
-		d.log.Warn("old database", "error", err)
-	}
-	var specs []supervisor.Spec
-	for _, choice := range d.config.Plugins() {
-		if spec, ok := d.spec(choice); ok {
-			specs = append(specs, spec)
-		}
-	}
-	if err := d.registerSinks(specs); err != nil {
+	choices, err := d.choices(d.inForce.get())
+	if err != nil {
 		return err
 	}
-	var err error
-	d.supervisor, err = supervisor.New(supervisor.Options{
-		RunDir: d.settings.RunDir, HostID: d.state.hostID, BootID: d.bootID, Epoch: d.journal.Epoch(), UIDs: d.settings.UIDs,
-		Feed:   func(sink string) (supervisor.Feed, error) { return d.journal.Cursor(sink) },
-		Report: d.report, Log: d.log,
-	}, specs)
-	if err != nil {
+	specs := d.specs(choices)
+	d.linkFiles(specs)
+	if err := errors.Join(d.registerSinks(specs), d.unregisterSinks(specs)); err != nil {
+		return err
+	}
+	if d.supervisor, err = supervisor.New(d.supervisorOptions(), specs); err != nil {
 		return fmt.Errorf("prepare plugins: %w", err)
 	}
 	return nil
 }
 
+func (d *daemon) supervisorOptions() supervisor.Options {
+	return supervisor.Options{
+		RunDir: d.settings.RunDir, HostID: d.state.hostID, BootID: d.bootID, Epoch: d.journal.Epoch(), UIDs: d.settings.UIDs,
+		Feed:   func(sink string) (supervisor.Feed, error) { return d.journal.Cursor(sink) },
+		Report: d.report, Log: d.log, HostService: d.answerPlugin, Room: d.room,
+	}
+}
+
+// choices are the plugins that the configuration speaks of. --plugins overrides, for this run, which of them are enabled.
+func (d *daemon) choices(c config.Config) ([]config.PluginChoice, error) {
+	choices := c.Plugins()
+	if d.settings.Plugins == nil {
+		return choices, nil
+	}
+	for i := range choices {
+		choices[i].Enabled = slices.Contains(d.settings.Plugins, choices[i].Name)
+		choices[i].Explicit = choices[i].Explicit || choices[i].Enabled
+	}
+	for _, name := range d.settings.Plugins {
+		if !slices.ContainsFunc(choices, func(p config.PluginChoice) bool { return p.Name == name }) {
+			return nil, fmt.Errorf("--plugins: %s is no built-in plugin, and \"Plugins\" in config.json does not name it", name)
+		}
+	}
+	return choices, nil
+}
+
+// specs are the plugins to be started. One that cannot be meant is told, and left out: the others run.
+func (d *daemon) specs(choices []config.PluginChoice) []supervisor.Spec {
+	var specs []supervisor.Spec
+	var refused []string
+	for _, choice := range choices {
+		spec, ok, err := d.spec(choice)
+		if ok && err == nil {
+			_, err = supervisor.New(supervisor.Options{RunDir: d.settings.RunDir, UIDs: d.settings.UIDs}, []supervisor.Spec{spec})
+		}
+		switch {
+		case err != nil:
+			refused = append(refused, fmt.Sprintf("config.json: Plugins.%s: %s: it is not started", choice.Name, oneLine(err.Error())))
+		case ok:
+			specs = append(specs, spec)
+		}
+	}
+	for _, text := range refused {
+		d.log.Warn("plugin refused", "why", text)
+		d.fault(text)
+	}
+	d.inForce.refuse(refused)
+	return specs
+}
+
 // spec is a plugin as the supervisor needs it; false if it is not to be spoken of. A built-in one that an old key enables
 // by default, and that this installation does not have, is no error.
-func (d *daemon) spec(c config.PluginChoice) (supervisor.Spec, bool) {
+func (d *daemon) spec(c config.PluginChoice) (supervisor.Spec, bool, error) {
 	path, found := c.Path, true
 	if path == "" {
 		path, found = findPlugin(d.settings.PluginDirs, c.Name)
@@ -53,7 +96,10 @@ func (d *daemon) spec(c config.PluginChoice) (supervisor.Spec, bool) {
 		if c.Enabled {
 			d.log.Info("plugin is not installed", "plugin", c.Name, "enabled by", c.OldKey)
 		}
-		return supervisor.Spec{}, false
+		return supervisor.Spec{}, false, nil
+	}
+	if err := ownUser(c.User, d.settings.Owner); err != nil {
+		return supervisor.Spec{}, true, err
 	}
 	network := c.Network.Peers
 	if c.Network.Host {
@@ -63,8 +109,37 @@ func (d *daemon) spec(c config.PluginChoice) (supervisor.Spec, bool) {
 		Name: c.Name, Path: path, SHA256: c.SHA256,
 		Owner: process.Owner{UID: d.settings.Owner.UID, GID: d.settings.Owner.GID}, AsOwner: c.User != "",
 		Network: network, Paths: c.Paths, MemoryMB: c.MemoryMB, DiskMB: c.DiskMB, Config: c.Config,
-		Directory: filepath.Join(d.settings.ConfigDir, c.Name),
-	}, true
+		Directory: filepath.Join(d.settings.ConfigDir, c.Name), Kinds: builtinKinds(c.Name), Listen: c.Listen,
+		OnDemand: c.OnDemand, IdleAfter: time.Duration(c.IdleSeconds) * time.Second,
+	}, true, nil
+}
+
+// ownUser refuses every user but the configuration's owner, by name or number: whoever edits the file gets no other's
+// rights by it.
+func ownUser(user string, owner home.Owner) error {
+	if user == "" || user == strconv.FormatUint(uint64(owner.UID), 10) {
+		return nil
+	}
+	known, err := home.SystemUsers().ByUID(context.Background(), owner.UID) // bounded by itself
+	if err != nil || known.Name != user {
+		return errors.New("user: must be the owner of config.json, or left out for a user of its own")
+	}
+	return nil
+}
+
+// builtinKinds is what a built-in plugin is before it has described itself; nil is not known.
+func builtinKinds(name string) []string {
+	switch name {
+	case "sqlite", "sqlserver":
+		return []string{"sink", "store"}
+	case "textlog", "notify":
+		return []string{"sink"}
+	case "virustotal":
+		return []string{"verdicts"}
+	case "geoip":
+		return []string{"locator"}
+	}
+	return nil
 }
 
 // findPlugin looks for a plugin's binary; without one it gives where it should be.
@@ -81,16 +156,25 @@ func findPlugin(dirs []string, name string) (string, bool) {
 	return filepath.Join(dirs[len(dirs)-1], "picosnitch-plugin-"+name), false
 }
 
-// registerSinks gives every plugin a place in the journal before the first record is written, so that none is deleted that
-// a plugin still starting up has to get, and lets go of what only plugins wait for that the configuration no longer names.
+// registerSinks gives every plugin that may be a sink a place in the journal before the first record is written, so that
+// none is deleted that a plugin still starting up has to get.
 func (d *daemon) registerSinks(specs []supervisor.Spec) error {
 	for _, spec := range specs {
+		if !maybeSink(d.kindsOf(spec)) {
+			continue
+		}
 		if _, err := d.journal.Cursor(spec.Name); err != nil {
 			return fmt.Errorf("register sink %s: %w", spec.Name, err)
 		}
 	}
+	return nil
+}
+
+// unregisterSinks lets go of what only plugins wait for that the configuration no longer names. None of them runs.
+func (d *daemon) unregisterSinks(specs []supervisor.Spec) error {
 	for _, sink := range d.journal.Sinks() {
-		if slices.ContainsFunc(specs, func(s supervisor.Spec) bool { return s.Name == sink }) {
+		named := func(s supervisor.Spec) bool { return s.Name == sink && maybeSink(d.kindsOf(s)) }
+		if slices.ContainsFunc(specs, named) {
 			continue
 		}
 		if err := d.journal.Unregister(sink); err != nil {
@@ -100,19 +184,54 @@ func (d *daemon) registerSinks(specs []supervisor.Spec) error {
 	return nil
 }
 
+// kindsOf is what a plugin is, as it has said or as is known of it; nil is not known.
+func (d *daemon) kindsOf(spec supervisor.Spec) []string {
+	if d.supervisor != nil && len(spec.Kinds) == 0 {
+		return d.pluginStatus(spec.Name).GetKinds()
+	}
+	return spec.Kinds
+}
+
+// maybeSink tells whether a plugin of these kinds takes batches; one whose kinds are not known may.
+func maybeSink(kinds []string) bool { return len(kinds) == 0 || slices.Contains(kinds, "sink") }
+
+// letGo has the journal wait no longer for a plugin that turned out to be no sink.
+func (d *daemon) letGo(plugin string) {
+	status := d.pluginStatus(plugin)
+	if status == nil || maybeSink(status.GetKinds()) || !slices.Contains(d.journal.Sinks(), plugin) {
+		return
+	}
+	if err := d.journal.Unregister(plugin); err != nil {
+		d.log.Warn("forget a plugin that is no sink", "plugin", plugin, "error", err)
+	}
+}
+
+// pluginStatus is how one plugin does; nil when there is none of that name.
+func (d *daemon) pluginStatus(name string) *wire.PluginStatus {
+	for _, p := range d.supervisor.Status() {
+		if p.GetName() == name {
+			return p
+		}
+	}
+	return nil
+}
+
 // report takes what happens to plugins into the logs, and as gaps what sink and journal do not have in common.
 func (d *daemon) report(e supervisor.Event) {
+	if e.State == supervisor.StateRunning {
+		d.letGo(e.Plugin)
+	}
 	level := slog.LevelInfo
 	if e.Error != "" {
 		level = slog.LevelWarn
-		d.recorder.Error(fmt.Sprintf("plugin %s is %s: %s", e.Plugin, e.State, e.Error))
+		d.fault(fmt.Sprintf("plugin %s is %s: %s", e.Plugin, e.State, e.Error))
 	}
 	d.log.Log(context.Background(), level, "plugin", "name", e.Plugin, "state", e.State, "error", e.Error)
 	for _, line := range e.Tail {
 		d.log.Warn("plugin said", "name", e.Plugin, "line", line)
 	}
 	for _, mark := range e.Sought.RolledBack {
-		d.recorder.Error(fmt.Sprintf("plugin %s holds records that the journal does not know: the journal, or the machine, "+
+		d.fault(fmt.Sprintf("plugin %s holds records that the journal does not know: the journal, or the machine, "+
 			"was set back to an earlier state", e.Plugin))
 		d.pipeline.add(sinkGap(e.Plugin, &wire.Gap{
 			Reason: wire.GapReason_GAP_JOURNAL_ROLLED_BACK, Cause: "the sink holds records that the journal does not know",
@@ -120,7 +239,7 @@ func (d *daemon) report(e supervisor.Event) {
 		}))
 	}
 	for _, span := range e.Sought.Lost {
-		d.recorder.Error(fmt.Sprintf("plugin %s has gone back in time, lost %d entries", e.Plugin, span.Last-span.First+1))
+		d.fault(fmt.Sprintf("plugin %s has gone back in time, lost %d entries", e.Plugin, span.Last-span.First+1))
 		d.pipeline.add(sinkGap(e.Plugin, &wire.Gap{
 			Reason: wire.GapReason_GAP_QUEUE_DROPPED, Cause: "the sink went back in time", Events: span.Last - span.First + 1,
 			Epoch: span.Epoch[:], First: span.First, Last: span.Last,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,7 +18,8 @@ const queryLong = `Ask the history: sums of bytes, grouped by columns. With the 
 store of the configuration directory is opened read-only as the calling user, so that no root is needed.
 
 --by names the columns that rows are grouped by: exe, name, cmdline, sha256, uid, domain, raddr, rport, lport, laddr, pexe,
-pname, pid, container, … An unknown one is answered with the list of all. Without --by there is one row of everything.
+pname, gexe, unit, container, protocol, … (p is the parent, g the grandparent). An unknown one is answered with the list of
+all. Without --by there is one row of everything. One column alone lists its distinct values.
 
 --where is COLUMN OPERATOR VALUE in one word. Given several times, all must hold; of those given with --any, one must.
   name=curl             equal
@@ -33,7 +35,8 @@ RFC 3339. A row counts by the end of its window (10 seconds long unless configur
 time: 5m, 1h, 1d.
 
 --order takes columns, and sums: sent, received, sends, receives, connects, accepts, failures, rows; - before one puts the
-largest first.
+largest first. With --limit the answer is the top of that order; --others sums up what the limit leaves out, and says how
+many rows that is. Without --others, --cursor goes on where the last answer ended: it is told when there are more rows.
 
 The table is for people: bytes in kB (1000 bytes), local times. --json and --csv are for programs: bytes, UTC, all sums. In all of
 them, bytes of a text that are not printable are \xNN and a backslash is \\.`
@@ -41,6 +44,7 @@ them, bytes of a text that are not printable are \xNN and a backslash is \\.`
 const queryExample = `  picosnitch query --by exe --since 1h
   picosnitch query --by exe,domain --where name=curl --order -sent --limit 20
   picosnitch query --by raddr,rport --where exe^=/opt/ --where 'raddr!<<192.168.0.0/16'
+  picosnitch query --by exe --order -received --limit 10 --others    # the top ten, and all the rest
   picosnitch query --by name --any name=curl --any name=wget --totals
   picosnitch query --bucket 1h --since "2026-11-21 17:00" --csv
   picosnitch query --gaps --since 7d          # when was the view incomplete?`
@@ -52,7 +56,8 @@ type queryFlags struct {
 	since, until, bucket string
 	order                string
 	limit                uint32
-	totals               bool
+	totals, others       bool
+	cursor               string
 	gaps, notices        bool
 	store, zone          string
 	json, csv            bool
@@ -76,6 +81,8 @@ func (c *call) queryVerb() *cobra.Command {
 	p.StringVar(&f.order, "order", "", "`columns` or sums, such as -sent,exe (default: as --by)")
 	p.Uint32Var(&f.limit, "limit", 0, "at most this `number` of rows (default 1000)")
 	p.BoolVar(&f.totals, "totals", false, "also sum up everything that matches")
+	p.BoolVar(&f.others, "others", false, "also sum up what --limit leaves out")
+	p.StringVar(&f.cursor, "cursor", "", "go on after the answer that told this `text`; ask the same otherwise")
 	p.BoolVar(&f.gaps, "gaps", false, "list when and why the view was incomplete, instead of sums")
 	p.BoolVar(&f.notices, "notices", false, "list notices, instead of sums")
 	p.StringVar(&f.store, "store", "", "`plugin` to ask (default: sqlite, then sqlserver)")
@@ -92,16 +99,34 @@ func (c *call) query(ctx context.Context, f queryFlags) error {
 	}
 	sink := c.sink(f)
 	a := newAnswer(q, sink)
-	if err := c.ask(ctx, f.store, q, a.page); err != nil {
+	if err := c.ask(ctx, f.store, q, c.withProgress(a.page)); err != nil {
 		return err
 	}
 	if err := a.end(); err != nil {
 		return fmt.Errorf("query: write the answer: %w", err)
 	}
 	if a.more && !f.json {
-		fmt.Fprintf(c.errs, "picosnitch: query: there are more rows than these %d: see --limit\n", a.rows)
+		fmt.Fprintf(c.errs, "picosnitch: query: there are more rows than these %d: see --limit, or go on with --cursor %s\n",
+			a.rows, cursorText(a.cursor))
 	}
 	return nil
+}
+
+// progressAfter is how long a question may take before a person is told how far it has come.
+const progressAfter = time.Second
+
+// withProgress tells on a terminal how much of the history was looked at, when that takes a while.
+func (c *call) withProgress(page func(*wire.QueryPage) error) func(*wire.QueryPage) error {
+	if !toTerminal(c.errs) {
+		return page
+	}
+	begun := time.Now()
+	return func(p *wire.QueryPage) error {
+		if p.GetScan() > 0 && time.Since(begun) > progressAfter {
+			fmt.Fprintf(c.errs, "\rpicosnitch: query: looked at %d %% of %d rows \r", min(100*p.GetScanned()/p.GetScan(), 100), p.GetScan())
+		}
+		return page(p)
+	}
 }
 
 func (c *call) sink(f queryFlags) sink {
@@ -119,8 +144,11 @@ func (f queryFlags) question(now time.Time, zone string) (*wire.Query, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
-	q := &wire.Query{By: f.by, Limit: f.limit, Totals: f.totals}
+	q := &wire.Query{By: f.by, Limit: f.limit, Totals: f.totals, Others: f.others}
 	var err error
+	if q.Cursor, err = parseCursor(f.cursor); err != nil {
+		return nil, err
+	}
 	if q.Start, q.End, err = f.period(now); err != nil {
 		return nil, err
 	}
@@ -154,14 +182,20 @@ func (f queryFlags) question(now time.Time, zone string) (*wire.Query, error) {
 
 // check finds flags that contradict each other.
 func (f queryFlags) check() error {
-	grouped := len(f.by)+len(f.where)+len(f.anyOf)+len(f.order)+len(f.bucket) > 0 || f.totals
+	grouped := len(f.by)+len(f.where)+len(f.anyOf)+len(f.order)+len(f.bucket) > 0 || f.totals || f.others
 	switch {
 	case f.gaps && f.notices:
 		return misuse("query: --gaps and --notices are two questions: ask one")
 	case f.json && f.csv:
 		return misuse("query: --json and --csv are two formats: choose one")
-	case f.csv && f.totals:
-		return misuse("query: --csv has no place for --totals: use --json, or ask again without --by")
+	case f.csv && (f.totals || f.others):
+		return misuse("query: --csv has no place for --totals and --others: use --json, or ask again without --by")
+	case f.others && f.bucket != "":
+		return misuse("query: --others is not for a series: leave out --bucket")
+	case f.others && f.limit == 0:
+		return misuse("query: --others is what --limit leaves out: say a --limit")
+	case f.others && f.cursor != "":
+		return misuse("query: --others and --cursor are two ways to get the rest: choose one")
 	case (f.gaps || f.notices) && grouped:
 		return misuse("query: --gaps and --notices take --since, --until, --limit, --store and a format alone")
 	case f.zone != "" && f.bucket == "":
@@ -176,6 +210,17 @@ func (f queryFlags) check() error {
 		}
 	}
 	return nil
+}
+
+// cursorText makes a cursor fit for a shell.
+func cursorText(cursor []byte) string { return base64.RawURLEncoding.EncodeToString(cursor) }
+
+func parseCursor(text string) ([]byte, error) {
+	cursor, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		return nil, misuse("query: --cursor %.40q: is none that an answer told", text)
+	}
+	return cursor, nil
 }
 
 // period is the range asked for, 0 where it has no end.

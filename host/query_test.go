@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -121,6 +122,11 @@ func TestFlagsThatContradictEachOther(t *testing.T) {
 		"ask one":                 {gaps: true, notices: true},
 		"choose one":              {json: true, csv: true},
 		"no place for --totals":   {csv: true, totals: true},
+		"and --others":            {csv: true, others: true, limit: 3},
+		"not for a series":        {others: true, limit: 3, bucket: "1h"},
+		"say a --limit":           {others: true},
+		"two ways to get":         {others: true, limit: 3, cursor: "AA"},
+		"is none that an answer":  {cursor: "??"},
 		"alone":                   {gaps: true, by: []string{"exe"}},
 		"--zone is for --bucket":  {zone: "UTC"},
 		"it is a sum":             {by: []string{"exe", "sends"}},
@@ -230,6 +236,39 @@ func TestAnswersInEveryFormat(t *testing.T) {
 				t.Errorf("more: %v", a.more)
 			}
 		})
+	}
+}
+
+func TestOthersAreTheRestOfTheAnswer(t *testing.T) {
+	t.Parallel()
+	q := &wire.Query{By: []string{"exe"}, Limit: 1, Others: true}
+	pages := []*wire.QueryPage{
+		{Rows: []*wire.QueryRow{{Values: []*wire.Value{{Kind: &wire.Value_Text{Text: []byte("/bin/a")}}}, Measures: &wire.Measures{Sent: 9000}}}},
+		{Others: &wire.Measures{Sent: 5000, Rows: 3}, OthersGroups: 2, Cursor: []byte("rest"), Totals: &wire.Measures{Sent: 14000}},
+	}
+	var table, object bytes.Buffer
+	if a := show(t, q, &tableSink{out: &table, zone: time.UTC}, pages...); a.more {
+		t.Error("the rest is told, and said to be missing")
+	}
+	show(t, q, &jsonSink{out: &object}, pages...)
+	if !strings.Contains(table.String(), "2 others   5.0 kB") || !strings.Contains(table.String(), "total     14.0 kB") {
+		t.Errorf("table:\n%s", &table)
+	}
+	var answer struct {
+		Others map[string]uint64 `json:"others"`
+		Groups int               `json:"others_groups"`
+	}
+	if err := json.Unmarshal(object.Bytes(), &answer); err != nil || answer.Others["sent"] != 5000 || answer.Groups != 2 {
+		t.Errorf("json: %v\n%s", err, &object)
+	}
+}
+
+func TestAnAnswerGoesOnWhereItEnded(t *testing.T) {
+	t.Parallel()
+	cursor := []byte{0, 0xff, '"', '\n'}
+	q, err := queryFlags{cursor: cursorText(cursor)}.question(time.Now(), "")
+	if err != nil || !bytes.Equal(q.GetCursor(), cursor) {
+		t.Errorf("cursor %q, %v", q.GetCursor(), err)
 	}
 }
 

@@ -30,6 +30,7 @@ type settings struct {
 	Owner      home.Owner // of ConfigDir
 	PluginDirs []string   // where plugins are looked for, in order
 	UIDs       supervisor.UIDs
+	Plugins    []string // the only ones that run, whatever the configuration says; nil: as it says
 }
 
 // settings resolves flags and environment.
@@ -50,6 +51,9 @@ func (c *call) settings(ctx context.Context) (settings, error) {
 		if s.UIDs, err = supervisor.ParseUIDs(text); err != nil {
 			return s, misuse("%w", err)
 		}
+	}
+	if s.Plugins, err = parsePlugins(c.flags.plugins); err != nil {
+		return s, err
 	}
 	if s.PluginDirs, err = pluginDirs(); err != nil {
 		return s, err

@@ -13,8 +13,16 @@ import (
 type sink interface {
 	begin(fields []field)
 	row(values []any) error
-	// end comes last. totals belong to the fields at the end; nil when nobody asked. more tells of rows left out.
-	end(totals []any, more bool) error
+	// end comes last.
+	end(e ending) error
+}
+
+// ending is what follows the rows. Sums belong to the fields at the end, and are nil when there are none.
+type ending struct {
+	totals []any
+	others []any  // of the rows left out
+	groups uint64 // that others sums up
+	cursor string // "" when no row was left out, or others tells of them
 }
 
 // tableSink collects rows, since columns are as wide as their widest value.
@@ -54,18 +62,12 @@ func (t *tableSink) cell(means meaning, value any) string {
 	return fmt.Sprint(value)
 }
 
-func (t *tableSink) end(totals []any, _ bool) error {
-	if totals != nil {
-		blank := make([]any, len(t.fields)-len(totals))
-		for i := range blank {
-			blank[i] = ""
-		}
-		if len(blank) > 0 {
-			blank[0] = "total"
-		}
-		if err := t.row(append(blank, totals...)); err != nil {
-			return err
-		}
+func (t *tableSink) end(e ending) error {
+	if err := t.sums(fmt.Sprintf("%d others", e.groups), e.others); err != nil {
+		return err
+	}
+	if err := t.sums("total", e.totals); err != nil {
+		return err
 	}
 	var headings []heading
 	for _, f := range t.fields {
@@ -74,6 +76,21 @@ func (t *tableSink) end(totals []any, _ bool) error {
 		}
 	}
 	return writeTable(t.out, headings, t.rows)
+}
+
+// sums adds a row of sums behind a word, if there are any.
+func (t *tableSink) sums(word string, sums []any) error {
+	if sums == nil {
+		return nil
+	}
+	blank := make([]any, len(t.fields)-len(sums))
+	for i := range blank {
+		blank[i] = ""
+	}
+	if len(blank) > 0 {
+		blank[0] = word
+	}
+	return t.row(append(blank, sums...))
 }
 
 // csvSink writes one line a row.
@@ -102,7 +119,7 @@ func (c *csvSink) row(values []any) error {
 	return c.w.Write(cells)
 }
 
-func (c *csvSink) end([]any, bool) error {
+func (c *csvSink) end(ending) error {
 	c.w.Flush()
 	if c.err != nil {
 		return c.err
@@ -118,7 +135,8 @@ func forPrograms(means meaning, value any) any {
 	return value
 }
 
-// jsonSink writes {"rows":[…],"totals":{…},"more":true}, one row a line, as they come.
+// jsonSink writes {"rows":[…],"others":{…},"others_groups":n,"totals":{…},"more":true,"cursor":"…"}, one row a line, as they
+// come.
 type jsonSink struct {
 	out    io.Writer
 	fields []field
@@ -141,20 +159,29 @@ func (j *jsonSink) row(values []any) error {
 	return err
 }
 
-func (j *jsonSink) end(totals []any, more bool) error {
+func (j *jsonSink) end(e ending) error {
 	text := "\n]"
 	if j.count == 0 {
 		text = "{\"rows\":[]"
 	}
-	if totals != nil {
-		object, err := jsonObject(j.fields[len(j.fields)-len(totals):], totals)
+	for _, part := range []struct {
+		name string
+		sums []any
+	}{{"others", e.others}, {"totals", e.totals}} {
+		if part.sums == nil {
+			continue
+		}
+		object, err := jsonObject(j.fields[len(j.fields)-len(part.sums):], part.sums)
 		if err != nil {
 			return err
 		}
-		text += ",\n\"totals\":" + object
+		text += ",\n" + strconv.Quote(part.name) + ":" + object
 	}
-	if more {
-		text += ",\n\"more\":true"
+	if e.others != nil {
+		text += ",\n\"others_groups\":" + strconv.FormatUint(e.groups, 10)
+	}
+	if e.cursor != "" {
+		text += ",\n\"more\":true,\"cursor\":" + strconv.Quote(e.cursor)
 	}
 	_, err := io.WriteString(j.out, text+"}\n")
 	return err

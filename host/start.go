@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -27,15 +29,45 @@ const startLong = `Watch in the background. The verb returns once everything is 
 if it cannot capture on this machine the exit code is 5, and the reasons are those of picosnitch doctor.
 
 It needs root, and is refused while another daemon has the same run directory. The daemon's own log is daemon.log in the
-run directory; what concerns the user is in error.log, beside config.json.`
+run directory; what concerns the user is in error.log, beside config.json.
+
+A daemon that gets SIGHUP reads config.json again: it starts, stops and restarts the plugins that changed, records by the
+new rules from the next window on, and says in error.log what changed. A broken file changes nothing and is complained about.
+What counts only from the next start on is told by status.`
 
 // startVerb is start.
 func (c *call) startVerb() *cobra.Command {
-	return &cobra.Command{
+	verb := &cobra.Command{
 		Use: "start", Short: "Watch in the background", Long: startLong,
-		Example: "  sudo picosnitch start\n  sudo picosnitch start --config-dir /etc/picosnitch",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return c.start(cmd.Context(), cmd.Name()) },
+		Example: "  sudo picosnitch start\n  sudo picosnitch start --config-dir /etc/picosnitch\n" +
+			"  sudo picosnitch start --plugins sqlite     # and no other, this time",
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.start(cmd.Context(), cmd.Name()) },
 	}
+	c.pluginsFlag(verb)
+	return verb
+}
+
+// pluginsFlag is what selects plugins for one run.
+func (c *call) pluginsFlag(verb *cobra.Command) {
+	verb.Flags().StringVar(&c.flags.plugins, "plugins", "",
+		"`names`, separated by commas, of the only plugins to run this time, or none (default: as config.json says)")
+}
+
+// parsePlugins reads names; nil is what the configuration says.
+func parsePlugins(text string) ([]string, error) {
+	switch text {
+	case "":
+		return nil, nil
+	case "none":
+		return []string{}, nil
+	}
+	names := strings.Split(text, ",")
+	for _, name := range names {
+		if !regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`).MatchString(name) {
+			return nil, misuse("--plugins %.80q: want names separated by commas, such as sqlite,textlog, or none", text)
+		}
+	}
+	return names, nil
 }
 
 // start makes a daemon and waits until it captures.
@@ -78,8 +110,12 @@ func (c *call) launchDaemon(ctx context.Context, s settings) error {
 
 // arguments make this program the daemon of the same settings.
 func (s settings) arguments() []string {
-	return []string{"picosnitch", "start-no-daemon", "--config-dir", s.ConfigDir, "--state-dir", s.StateDir,
+	list := []string{"picosnitch", foregroundName, "--config-dir", s.ConfigDir, "--state-dir", s.StateDir,
 		"--run-dir", s.RunDir, "--instance", s.Instance}
+	if s.Plugins != nil {
+		list = append(list, "--plugins", cmp.Or(strings.Join(s.Plugins, ","), "none"))
+	}
+	return list
 }
 
 // detach starts the daemon in a session of its own. The log is new with every start, and for root alone.

@@ -33,12 +33,15 @@ func (c *call) stopVerb() *cobra.Command {
 
 // restartVerb is restart.
 func (c *call) restartVerb() *cobra.Command {
-	return &cobra.Command{
+	verb := &cobra.Command{
 		Use: "restart", Short: "Stop watching and start again",
 		Long:    "Stop the daemon if it runs, then start it in the background. It needs root. A changed config.json counts from then on.",
 		Example: "  sudo picosnitch restart",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := requirePrivileges(cmd.Name()); err != nil {
+				return err
+			}
+			if _, err := parsePlugins(c.flags.plugins); err != nil { // before anything is stopped
 				return err
 			}
 			fmt.Fprintln(c.out, "restarting picosnitch daemon")
@@ -48,6 +51,8 @@ func (c *call) restartVerb() *cobra.Command {
 			return c.start(cmd.Context(), cmd.Name())
 		},
 	}
+	c.pluginsFlag(verb)
+	return verb
 }
 
 // stop ends the daemon of the run directory, if there is one.

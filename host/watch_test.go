@@ -222,7 +222,7 @@ func newStation(t *testing.T) *station {
 	}
 	s.pipeline = &pipeline{
 		source: source, table: identity.New(identity.Options{Now: capture.Now, KernelKey: source.FileKey}),
-		names: name.New(name.Options{}), recorder: recorder, journal: j,
+		names: name.New(name.Options{}), recorder: newScribe(recorder), journal: j,
 		log: slog.New(slog.DiscardHandler), hold: time.Second, everyExe: true, now: time.Now,
 	}
 	s.watch = &watch{

@@ -24,7 +24,7 @@ type canaryMark struct {
 func (d *daemon) openWatch() {
 	d.gaps = &ledger{add: d.pipeline.add}
 	d.pipeline.watch = &watch{
-		gaps: d.gaps, probes: d.source, read: readClocks, fault: d.recorder.Error, note: d.recorder.Note, log: d.log,
+		gaps: d.gaps, probes: d.source, read: readClocks, fault: d.fault, note: d.note, log: d.log,
 		adopted: d.source.Adopted(),
 	}
 	d.attachMissing()
@@ -45,7 +45,7 @@ func (d *daemon) attachMissing() {
 			continue
 		}
 		if err := d.source.AttachMissing(); err != nil {
-			d.recorder.Error(oneLine(err.Error()))
+			d.fault(oneLine(err.Error()))
 		}
 		return
 	}
@@ -86,7 +86,7 @@ func (d *daemon) reportOff() {
 		return
 	}
 	if err := d.source.Rescan(); err != nil {
-		d.recorder.Error(fmt.Sprintf("look for open sockets: %v", err))
+		d.fault(fmt.Sprintf("look for open sockets: %v", err))
 	}
 	d.pipeline.watch.tellExpired(d.off, time.Now().UnixNano())
 }

@@ -73,15 +73,47 @@ func (c *Client) Query(ctx context.Context, store string, q *wire.Query, page fu
 	if err != nil {
 		return clientError(err)
 	}
+	return each(stream.Recv, page)
+}
+
+// Watch hands page what happens, until ctx ends or page returns an error, which is returned; nil when the daemon ends the
+// feed in good order. Errors of rights wrap [ErrDenied].
+func (c *Client) Watch(ctx context.Context, r *wire.WatchRequest, page func(*wire.WatchPage) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.host.Watch(ctx, r)
+	if err != nil {
+		return clientError(err)
+	}
+	return each(stream.Recv, page)
+}
+
+// Control acts on a plugin and says in words what was done.
+func (c *Client) Control(ctx context.Context, plugin string, action wire.ControlRequest_Action) (string, error) {
+	answer, err := c.host.Control(ctx, &wire.ControlRequest{Plugin: plugin, Action: action})
+	return printable(answer.GetText()), clientError(err)
+}
+
+// PluginLog gives what a plugin said last and how its last incarnations ended.
+func (c *Client) PluginLog(ctx context.Context, plugin string) (*wire.PluginLogResponse, error) {
+	answer, err := c.host.PluginLog(ctx, &wire.PluginLogRequest{Plugin: plugin})
+	return answer, clientError(err)
+}
+
+// Keeper looks after the stores of the daemon.
+func (c *Client) Keeper() *Keeper { return NewKeeper(wire.NewKeeperClient(c.conn)) }
+
+// each hands on messages until there are no more; the error of give is its own.
+func each[T any](next func() (*T, error), give func(*T) error) error {
 	for {
-		p, err := stream.Recv()
+		message, err := next()
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return clientError(err)
 		}
-		if err := page(p); err != nil {
+		if err := give(message); err != nil {
 			return err
 		}
 	}

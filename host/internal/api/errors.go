@@ -17,7 +17,8 @@ import (
 // ErrNotRunning is wrapped by [Dial]'s error when nobody listens on the socket.
 var ErrNotRunning = errors.New("picosnitch is not running")
 
-// ErrQuestion is wrapped by the error of a query that only another question can mend: an unknown column, a bad address.
+// ErrQuestion is wrapped by the error of a call that only another question can mend: an unknown column, a bad address, a
+// file of the wrong kind.
 var ErrQuestion = errors.New("query")
 
 // ErrDenied is wrapped by the error of a call that the caller has no right to.
@@ -38,6 +39,9 @@ func answerError(err error) error {
 		return status.Error(codes.Canceled, "given up")
 	}
 	code, text := codes.Unavailable, err.Error()
+	if errors.Is(err, ErrQuestion) {
+		code, text = codes.InvalidArgument, strings.TrimPrefix(text, ErrQuestion.Error()+": ")
+	}
 	var own interface{ GRPCStatus() *status.Status }
 	if errors.As(err, &own) {
 		code, text = own.GRPCStatus().Code(), own.GRPCStatus().Message()
@@ -48,6 +52,12 @@ func answerError(err error) error {
 // Question makes the error of a query that was answered without a daemon the one that a [Client] would give.
 func Question(err error) error { return clientError(answerError(err)) }
 
+// questionError is [ErrQuestion] in the words of who was asked.
+type questionError struct{ text string }
+
+func (e *questionError) Error() string        { return e.text }
+func (e *questionError) Is(target error) bool { return target == ErrQuestion }
+
 // clientError puts a call's error into words without gRPC's.
 func clientError(err error) error {
 	if err == nil {
@@ -57,7 +67,7 @@ func clientError(err error) error {
 	text := printable(s.Message())
 	switch s.Code() {
 	case codes.InvalidArgument:
-		return fmt.Errorf("%w: %s", ErrQuestion, strings.TrimPrefix(text, ErrQuestion.Error()+": "))
+		return &questionError{text}
 	case codes.PermissionDenied:
 		return fmt.Errorf("%w: %s", ErrDenied, text)
 	case codes.DeadlineExceeded:

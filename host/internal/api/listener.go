@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // How many connections may be open: one user's cannot use up the daemon's descriptors, nor shut out root.
@@ -15,6 +17,7 @@ const (
 // listener accepts connections of people who are known and within the bounds; others are closed at once.
 type listener struct {
 	net.Listener
+	only *uint32 // nobody else is let in; nil: everybody is
 
 	mu    sync.Mutex
 	open  map[uint32]int // uid -> connections
@@ -31,12 +34,21 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, fmt.Errorf("accept: %w", err)
 		}
 		who, err := askKernel(conn)
-		if err != nil || !l.enter(who.uid) {
+		if err != nil || l.only != nil && who.uid != *l.only || !l.enter(who.uid) {
 			_ = conn.Close()
 			continue
 		}
 		return &connection{Conn: conn, who: who, leave: sync.OnceFunc(func() { l.leave(who.uid) })}, nil
 	}
+}
+
+// socketOwner is whose a unix socket is.
+func socketOwner(l net.Listener) (uint32, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(l.Addr().String(), &st); err != nil {
+		return 0, fmt.Errorf("look at socket %s: %w", l.Addr(), err)
+	}
+	return st.Uid, nil
 }
 
 func (l *listener) enter(uid uint32) bool {

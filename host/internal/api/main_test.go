@@ -55,6 +55,8 @@ type answers struct {
 	Counters  map[string]uint64
 	Names     []string
 	Rows      int
+
+	More map[string]string // call -> error, of what fake cannot do
 }
 
 func askAll(dir string) answers {
@@ -79,7 +81,21 @@ func askAll(dir string) answers {
 		a.Rows += len(p.GetRows())
 		return nil
 	}))
+	a.More = askMore(ctx, c)
 	return a
+}
+
+// askMore tries what not every Backend can do.
+func askMore(ctx context.Context, c *Client) map[string]string {
+	_, control := c.Control(ctx, "sqlite", wire.ControlRequest_RESTART)
+	_, logs := c.PluginLog(ctx, "sqlite")
+	return map[string]string{
+		"watch":   text(c.Watch(ctx, &wire.WatchRequest{}, func(*wire.WatchPage) error { return nil })),
+		"control": text(control), "log": text(logs),
+		"export":  text(c.Keeper().Export(ctx, &wire.ExportRequest{}, io.Discard)),
+		"check":   text(c.Keeper().Check(ctx, "", func(*wire.CheckPage) error { return nil })),
+		"compact": text(c.Keeper().Compact(ctx, "", func(*wire.CompactProgress) error { return nil })),
+	}
 }
 
 func text(err error) string {

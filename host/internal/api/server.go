@@ -21,6 +21,7 @@ type Options struct {
 	RunDir string       // absolute; made if missing
 	Owner  uint32       // uid that the configuration belongs to
 	Groups string       // group(5) file; "": /etc/group
+	Group  string       // whose members get every answer; "": [Group]
 	Log    *slog.Logger // for mistakes of ours; nil: nowhere
 }
 
@@ -37,9 +38,10 @@ const (
 
 // Server answers on the socket until it is closed.
 type Server struct {
-	grpc *grpc.Server
-	done chan struct{} // closed when nothing is accepted any more
-	err  error         // of accepting; valid once done is closed
+	grpc  *grpc.Server
+	asker asker
+	done  chan struct{} // closed when nothing is accepted any more
+	err   error         // of accepting; valid once done is closed
 }
 
 // Listen makes the socket and answers from then on. The caller closes the server.
@@ -47,9 +49,6 @@ type Server struct {
 // The caller holds the run directory's lock: a socket that lies there already was left by a daemon that is gone, and is
 // removed.
 func Listen(o Options, b Backend) (*Server, error) {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
 	if o.Groups == "" {
 		o.Groups = "/etc/group"
 	}
@@ -57,8 +56,34 @@ func Listen(o Options, b Backend) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := guard{log: o.Log}
-	s := &Server{done: make(chan struct{}), grpc: grpc.NewServer(
+	s := newServer(b, o.Log, newAccess(o.Owner, o.Groups, o.Group))
+	s.serve(newListener(socket))
+	return s, nil
+}
+
+// ServePlugin answers one plugin on a socket of its own, l, which is closed in the end. grants is asked with every call.
+// The caller closes the server when the plugin has ended.
+//
+// Whoever can connect is taken for the plugin: the socket belongs to it alone, and others than its owner are turned away.
+func ServePlugin(l net.Listener, name string, grants func() Grants, b Backend, log *slog.Logger) (*Server, error) {
+	only, err := socketOwner(l)
+	if err != nil {
+		return nil, fmt.Errorf("serve plugin %s: %w", name, err)
+	}
+	own := newListener(l)
+	own.only = &only
+	s := newServer(b, log, pluginAsker{name: name, grants: grants})
+	s.serve(own)
+	return s, nil
+}
+
+// newServer makes a server with every service.
+func newServer(b Backend, log *slog.Logger, who asker) *Server {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	g := guard{log: log}
+	s := &Server{asker: who, done: make(chan struct{}), grpc: grpc.NewServer(
 		grpc.Creds(kernelCredentials{}),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxSendMsgSize(2*wire.MaxPageBytes),
@@ -70,12 +95,25 @@ func Listen(o Options, b Backend) (*Server, error) {
 		grpc.ChainUnaryInterceptor(g.unary),
 		grpc.ChainStreamInterceptor(g.stream),
 	)}
-	wire.RegisterHostServer(s.grpc, newService(b, access{owner: o.Owner, groupFile: o.Groups}))
+	host := newService(b, who)
+	wire.RegisterHostServer(s.grpc, host)
+	wire.RegisterKeeperServer(s.grpc, keeper{service: host})
+	wire.RegisterLocatorServer(s.grpc, locator{service: host})
+	return s
+}
+
+func (s *Server) serve(l net.Listener) {
 	go func() {
 		defer close(s.done)
-		s.err = s.grpc.Serve(newListener(socket))
+		s.err = s.grpc.Serve(l)
 	}()
-	return s, nil
+}
+
+// SetGroup names another group whose members get every answer, from the next call on; "" is [Group].
+func (s *Server) SetGroup(name string) {
+	if a, ok := s.asker.(*access); ok {
+		a.name.Store(&name)
+	}
 }
 
 // listen makes the socket, which everybody may connect to.

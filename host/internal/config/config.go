@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"net/netip"
 )
@@ -52,8 +53,20 @@ type Ignore struct {
 
 // Host holds the settings of the host itself, which 1.0.3 did not have.
 type Host struct {
-	Redaction map[string]bool `json:"redaction"` // rule -> on; a rule that is not named is on
+	Redaction   map[string]bool `json:"redaction"`                    // rule -> on; a rule that is not named is on
+	Group       string          `json:"group"`                        // whose members get every answer; "" is DefaultGroup
+	JournalMB   int             `json:"journal_mb" range:"16..65536"` // what sinks that are behind may keep on disk
+	JournalDays int             `json:"journal_days" range:"1..3650"` // and for how long
 }
+
+// DefaultGroup is the group whose members may ask the daemon everything, if it exists.
+const DefaultGroup = "picosnitch"
+
+// defaultHost is the host whose user has said nothing.
+func defaultHost() Host { return Host{JournalMB: 512, JournalDays: 7} }
+
+// GroupName is the group that counts.
+func (h Host) GroupName() string { return cmp.Or(h.Group, DefaultGroup) }
 
 // Unredacted lists the redaction rules that are switched off, sorted.
 func (h Host) Unredacted() []string {
@@ -83,6 +96,7 @@ func Defaults() Config {
 		PerfPages:            256,
 		VTRequestSeconds:     15,
 		Entries:              map[string]Entry{},
+		Host:                 defaultHost(),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"reflect"
 	"strconv"
@@ -82,6 +83,9 @@ func (l *loader) entry(fields object, m member, path string) Entry {
 	if e.Path != "" && !cleanPath(e.Path) {
 		l.about(fields, "path", path, "must be an absolute path without . or ..")
 	}
+	if e.Listen != "" && !listenAddress(e.Listen) {
+		l.about(fields, "listen", path, "must be \"address:port\", such as 127.0.0.1:5100")
+	}
 	return e
 }
 
@@ -97,6 +101,12 @@ func pluginName(name string) bool {
 		return false
 	}
 	return strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+// groupName tells what may name a group in group(5).
+func groupName(name string) bool {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+	return len(name) <= 32 && name[0] != '-' && strings.Trim(name, letters) == ""
 }
 
 func cleanPath(path string) bool {
@@ -132,6 +142,12 @@ func hostPort(peer string) bool {
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	return err == nil && n > 0
+}
+
+// listenAddress tells what an interface may be served on: a number and a port that takes no privilege.
+func listenAddress(text string) bool {
+	address, err := netip.ParseAddrPort(text)
+	return err == nil && address.Port() >= 1024 && address.Addr().Zone() == ""
 }
 
 func (l *loader) paths(n node, key string) map[string]string {
@@ -176,7 +192,7 @@ func (l *loader) switches(n node, key string) map[string]bool {
 
 // host reads the host's own settings out of Plugins.host.config.
 func (l *loader) host(members object) Host {
-	var h Host
+	h := defaultHost()
 	for _, key := range []string{"Plugins", hostEntry, "config"} {
 		n, _ := members.find(key)
 		next, ok := n.value.(object)
@@ -186,5 +202,9 @@ func (l *loader) host(members object) Host {
 		members = next
 	}
 	l.fill(members, &h, "Plugins.host.config.")
+	if h.Group != "" && !groupName(h.Group) {
+		l.about(members, "group", "Plugins.host.config.", "is not the name of a group")
+		h.Group = ""
+	}
 	return h
 }

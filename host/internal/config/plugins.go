@@ -1,9 +1,12 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
+	"net"
 	"slices"
+	"strings"
 )
 
 // hostEntry is the entry of "Plugins" that is no plugin: its config holds the host's own settings.
@@ -20,6 +23,11 @@ type Entry struct {
 	MemoryMB *int              `json:"memory_mb,omitempty" range:"64..65536"`
 	DiskMB   *int              `json:"disk_mb,omitempty" range:"1..1048576"`
 	Config   json.RawMessage   `json:"config,omitempty"` // an object
+
+	Listen      string `json:"listen,omitempty"`      // address:port that the host opens for it
+	Executables *bool  `json:"executables,omitempty"` // it may read executables by their hash
+	OnDemand    *bool  `json:"on_demand,omitempty"`   // it runs while somebody asks it, and IdleSeconds longer
+	IdleSeconds *int   `json:"idle_seconds,omitempty" range:"10..86400"`
 }
 
 // Network is what a plugin may reach: nothing, with the zero value.
@@ -53,12 +61,18 @@ type PluginChoice struct {
 	MemoryMB int
 	DiskMB   int
 	Config   json.RawMessage // an object; may hold secrets
+
+	Listen      string // "" when it serves nothing
+	Executables bool   // it may read executables by their hash
+	OnDemand    bool
+	IdleSeconds int
 }
 
 // Defaults of an entry.
 const (
 	defaultMemoryMB = 256
 	defaultDiskMB   = 1024
+	defaultIdle     = 300 // seconds
 )
 
 // Plugins lists the built-in plugins in a fixed order, enabled or not, then those of third parties by name. An entry of
@@ -84,14 +98,41 @@ func (c Config) builtins() []PluginChoice {
 		{Name: "sqlite", OldKey: "DB sql log", Enabled: c.SQLLog,
 			Config: settings(map[string]any{"retention_days": c.RetentionDays})},
 		{Name: "textlog", OldKey: "DB text log", Enabled: c.TextLog},
-		{Name: "sqlserver", OldKey: "DB sql server", Enabled: len(c.SQLServer) > 0, Config: settings(c.SQLServer)},
+		{Name: "sqlserver", OldKey: "DB sql server", Enabled: len(c.SQLServer) > 0, Config: settings(c.SQLServer),
+			Network: Network{Peers: c.serverPeers()}},
 		{Name: "notify", OldKey: "Desktop notifications", Enabled: c.DesktopNotifications},
 		{Name: "virustotal", OldKey: "VT API key", Enabled: c.VTAPIKey != "",
+			Network: Network{Peers: []string{"www.virustotal.com:443"}}, Executables: c.VTFileUpload,
 			Config: settings(map[string]any{
 				"api_key": c.VTAPIKey, "file_upload": c.VTFileUpload, "request_limit_seconds": c.VTRequestSeconds,
 			})},
-		{Name: "geoip", OldKey: "GeoIP lookup", Enabled: c.GeoIPLookup},
+		{Name: "geoip", OldKey: "GeoIP lookup", Enabled: c.GeoIPLookup, OnDemand: true,
+			Network: Network{Peers: []string{"download.db-ip.com:443"}}},
 	}
+}
+
+// serverPeers is the server that `DB sql server` names: nothing else is reached by the plugin. A path in place of a host is
+// a socket, and no peer.
+func (c Config) serverPeers() []string {
+	host, _ := c.SQLServer["host"].(string)
+	if len(c.SQLServer) == 0 || strings.HasPrefix(host, "/") || host == "" && c.SQLServer["unix_socket"] != nil {
+		return nil
+	}
+	port := "3306"
+	if client, _ := c.SQLServer["client"].(string); strings.HasPrefix(client, "psycopg") {
+		port = "5432"
+	}
+	switch p := c.SQLServer["port"].(type) {
+	case json.Number:
+		port = p.String()
+	case string:
+		port = p
+	}
+	peer := net.JoinHostPort(cmp.Or(host, "localhost"), port)
+	if !hostPort(peer) {
+		return nil
+	}
+	return []string{peer}
 }
 
 // override applies the entry of the choice's name, if there is one, and the defaults.
@@ -100,20 +141,25 @@ func override(p PluginChoice, entries map[string]Entry) PluginChoice {
 	e, explicit := entries[p.Name]
 	p.Explicit = explicit
 	p.Path, p.SHA256, p.User, p.Paths = e.Path, e.SHA256, e.User, maps.Clone(e.Paths)
-	if e.Enabled != nil {
-		p.Enabled = *e.Enabled
-	}
+	replace(&p.Enabled, e.Enabled)
 	if e.Network != nil {
 		p.Network = Network{Host: e.Network.Host, Peers: slices.Clone(e.Network.Peers)}
 	}
-	if e.MemoryMB != nil {
-		p.MemoryMB = *e.MemoryMB
-	}
-	if e.DiskMB != nil {
-		p.DiskMB = *e.DiskMB
-	}
+	p.Listen, p.IdleSeconds = e.Listen, defaultIdle
+	replace(&p.MemoryMB, e.MemoryMB)
+	replace(&p.DiskMB, e.DiskMB)
+	replace(&p.IdleSeconds, e.IdleSeconds)
+	replace(&p.Executables, e.Executables)
+	replace(&p.OnDemand, e.OnDemand)
 	p.Config = merge(p.Config, e.Config)
 	return p
+}
+
+// replace takes what was written, if anything was.
+func replace[T any](value *T, written *T) {
+	if written != nil {
+		*value = *written
+	}
 }
 
 // merge lays the keys of one object over those of another. Both were parsed before, so that nothing can go wrong.

@@ -58,6 +58,7 @@ type Loaded struct {
 	Config   Config
 	Source   Source
 	Problems []Problem
+	Changed  []string // keys in which config.json differs from the last good one; nil when there was none
 }
 
 // Load reads config.json. A missing file is written with the defaults, mode 0600; an existing one is never written.
@@ -79,10 +80,21 @@ func (s Store) Load() Loaded {
 		found.Source = FromParts
 		return s.fallBack(found)
 	}
+	found.Changed = s.changed(found.Config)
 	if err := s.keep(data); err != nil {
 		found.Problems = append(found.Problems, s.problem(Warning, fmt.Errorf("keep a copy: %w", err)))
 	}
 	return found
+}
+
+// changed compares with the last good configuration, before it is replaced.
+func (s Store) changed(now Config) []string {
+	data, err := s.State.ReadFile(LastFileName, MaxBytes)
+	if err != nil {
+		return nil
+	}
+	last, _ := Load(data)
+	return Changes(last, now)
 }
 
 // create writes the defaults.
@@ -94,6 +106,11 @@ func (s Store) create() Loaded {
 	}
 	if err != nil {
 		made.Problems = append(made.Problems, s.problem(Warning, fmt.Errorf("write the defaults: %w", err)))
+		return made
+	}
+	made.Changed = s.changed(made.Config)
+	if err := s.keep(data); err != nil {
+		made.Problems = append(made.Problems, s.problem(Warning, fmt.Errorf("keep a copy: %w", err)))
 	}
 	return made
 }

@@ -46,8 +46,8 @@ func TestStoreFindsAConfigurationToRunOn(t *testing.T) {
 		wroteHome        string
 		wroteState       string
 	}{
-		{"first start", "-", "-", FromDefaults, 30, 0, "config.json 0600", ""},
-		{"deleted by the user", "-", good, FromDefaults, 30, 0, "config.json 0600", ""},
+		{"first start", "-", "-", FromDefaults, 30, 0, "config.json 0600", "config.last.json 0600"},
+		{"deleted by the user", "-", good, FromDefaults, 30, 0, "config.json 0600", "config.last.json 0600"},
 		{"good", good, "-", FromFile, 7, 0, "", "config.last.json 0600"},
 		{"good and unchanged", good, good, FromFile, 7, 0, "", ""},
 		{"unknown key", `{"DB retention (days)": 9, "x": 1}`, "-", FromFile, 9, 1, "", "config.last.json 0600"},
