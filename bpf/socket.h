@@ -43,6 +43,7 @@ struct socket_state {
 	__u8 finished;  /* the FIN, which copied_seq counts too, has been taken out */
 	__u8 greeting;  /* enum greeting: whether what this side says first may name the peer */
 	__u8 connecting; /* enum connecting */
+	__u32 direction; /* enum direction: who opened the connection */
 	__u32 first_sent;     /* TCP: sequence number of the first byte in either direction */
 	__u32 first_received;
 	__u64 crowded; /* generation in which a peer found no slot */

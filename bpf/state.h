@@ -111,6 +111,7 @@ static __always_inline int on_connected(struct sock *sk, struct control *ctl, in
 	c.connects = state->connecting == CONNECT_BEGUN;
 	state->connecting = CONNECT_NONE;
 	if (new == TCP_ESTABLISHED) {
+		state->direction = DIRECTION_OUT;
 		if (sk->sk_protocol == IPPROTO_TCP)
 			follow(state, sk);
 		c.result = RESULT_OPEN;
@@ -133,6 +134,7 @@ static __always_inline int on_accepted(struct sock *sk, struct control *ctl)
 	begin_state(sk, &key);
 	internet_peer(sk, &key);
 	state->connecting = CONNECT_NONE;
+	state->direction = DIRECTION_IN;
 	follow(state, sk);
 	return count_state(sk, ctl, &key, &c);
 }

@@ -183,14 +183,30 @@ static __always_inline void begin_key(struct sock *sk, struct flow_key *key)
 	key->socket = cookie_of(sk);
 }
 
-static __always_inline void count_flow(struct sock *sk, struct control *ctl, const struct flow_key *key, const struct count *c)
+/* A connection that goes on in another window is still the same: who opened it is remembered with the socket. */
+static __always_inline void recall(struct sock *sk, struct count *c)
+{
+	struct socket_state *state;
+
+	if (sk->sk_type != SOCK_STREAM)
+		return;
+	state = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	if (!state || !state->direction)
+		return;
+	c->direction = state->direction;
+	c->result = RESULT_OPEN;
+}
+
+static __always_inline void count_flow(struct sock *sk, struct control *ctl, const struct flow_key *key, struct count *c)
 {
 	struct flow *f = flow_of(ctl, key);
 
-	if (f)
+	if (f) {
 		add(f, c);
-	else
-		first_count(sk, ctl, key, c);
+		return;
+	}
+	recall(sk, c);
+	first_count(sk, ctl, key, c);
 }
 
 static __always_inline int on_send(struct sock *sk, int length)
@@ -255,6 +271,7 @@ static __always_inline int on_other(struct sock *sk, int length, int flags, int 
 	struct control *ctl = active();
 	struct flow_key key = {};
 	struct count c = {};
+	struct flow *f;
 
 	if (!ctl || length <= 0 || (flags & (MSG_PEEK | MSG_ERRQUEUE)) || !counted_family(sk->__sk_common.skc_family))
 		return 0;
@@ -268,6 +285,10 @@ static __always_inline int on_other(struct sock *sk, int length, int flags, int 
 	begin_key(sk, &key);
 	key.peer_kind = PEER_UNKNOWN;
 	set_caller(sk, &key, &c);
-	count_flow(sk, ctl, &key, &c);
+	f = flow_of(ctl, &key);
+	if (f)
+		add(f, &c);
+	else
+		first_count(sk, ctl, &key, &c);
 	return 0;
 }

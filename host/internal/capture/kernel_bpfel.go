@@ -264,8 +264,10 @@ type kernelSocketState struct {
 	Finished      uint8
 	Greeting      uint8
 	Connecting    uint8
+	Direction     uint32
 	FirstSent     uint32
 	FirstReceived uint32
+	_             [4]byte
 	Crowded       uint64
 	Peers         [4]struct {
 		_          structs.HostLayout
