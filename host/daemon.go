@@ -19,6 +19,7 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/canary"
 	"github.com/picosnitch/picosnitch/host/internal/capture"
 	"github.com/picosnitch/picosnitch/host/internal/config"
+	"github.com/picosnitch/picosnitch/host/internal/helper"
 	"github.com/picosnitch/picosnitch/host/internal/home"
 	"github.com/picosnitch/picosnitch/host/internal/identity"
 	"github.com/picosnitch/picosnitch/host/internal/journal"
@@ -52,6 +53,8 @@ type daemon struct {
 	position   capture.Position // where the run before ended
 	source     *capture.Kernel
 	cgroups    *identity.Cgroups
+	helpers    *helper.Pool // nil: files of FUSE and network file systems and the package manager's are not read
+	owners     *owners      // nil likewise
 	table      *identity.Table
 	names      *name.Table
 	recorder   *scribe
@@ -167,6 +170,7 @@ func (d *daemon) openIdentity(context.Context) error {
 		return err
 	}
 	d.onClose(d.cgroups.Close)
+	d.openHelpers()
 	units := unit.New(unit.Options{CgroupRoot: root, HostMountNS: identity.MountNamespace("/proc"), V1: unit.V1("/proc", "/sys/fs/cgroup")})
 	d.table = identity.New(identity.Options{
 		Unit:   units.Find,
@@ -179,6 +183,23 @@ func (d *daemon) openIdentity(context.Context) error {
 	})
 	d.names = name.New(name.Options{})
 	return nil
+}
+
+// openHelpers makes what reads files that root must not read itself.
+func (d *daemon) openHelpers() {
+	pool, err := helper.New(helper.Options{})
+	if err != nil {
+		d.log.Warn("files of FUSE and network file systems are not hashed, and nobody asks whose a changed file is", "error", err)
+		return
+	}
+	d.helpers = pool
+	d.onClose(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), closeBudget)
+		defer cancel()
+		return pool.Close(ctx)
+	})
+	d.owners = newOwners(pool, d.log)
+	d.onClose(func() error { d.owners.close(); return nil })
 }
 
 // maxFiles leaves descriptors for everything else.
@@ -215,6 +236,9 @@ func (d *daemon) openRecord(context.Context) error {
 }
 
 func (d *daemon) newRecorder(o record.Options) (*record.Recorder, error) {
+	if d.owners != nil {
+		o.Explain = d.owners.explain
+	}
 	files, err := record.NewDirectory(filepath.Join(d.state.dir, "record"))
 	if err != nil {
 		return nil, err
@@ -228,12 +252,9 @@ func (d *daemon) newRecorder(o record.Options) (*record.Recorder, error) {
 
 // openFeed makes the live view.
 func (d *daemon) openFeed(c config.Config) error {
-	o := live.Options{Lineage: d.table.Lineage, Record: d.recordOptions(c), Log: d.log}
-	if peeker, ok := any(d.source).(live.Peeker); ok {
-		o.Peek = peeker
-	}
 	var err error
-	if d.feed, err = live.New(o); err != nil {
+	d.feed, err = live.New(live.Options{Peek: d.source, Lineage: d.table.Lineage, Record: d.recordOptions(c), Log: d.log})
+	if err != nil {
 		return fmt.Errorf("open live feed: %w", err)
 	}
 	d.onClose(func() error { d.feed.Close(); return nil })

@@ -11,7 +11,6 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/api"
 	"github.com/picosnitch/picosnitch/host/internal/home"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor"
-	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
 // keep hands work the stores of the daemon, or without a daemon the named store itself, started for it. A store that is not
@@ -41,9 +40,6 @@ func (c *call) keep(ctx context.Context, verb, store string, readOnly bool, work
 	return nil
 }
 
-// keeping is what a store that was started alone offers besides answers.
-type keeping interface{ Keeper() wire.KeeperClient }
-
 // keepAlone starts a store to look after it, as the owner of its files.
 func (c *call) keepAlone(ctx context.Context, name string, readOnly bool, work func(*api.Keeper) error) (err error) {
 	s, err := c.settings(ctx)
@@ -64,11 +60,7 @@ func (c *call) keepAlone(ctx context.Context, name string, readOnly bool, work f
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	keeper, ok := any(store).(keeping)
-	if !ok {
-		return errors.New("this needs the daemon: sudo picosnitch start")
-	}
-	return work(api.NewKeeper(keeper.Keeper()))
+	return work(api.NewKeeper(store.Keeper()))
 }
 
 // borrow has root go on as the owner of the history, and gives the way back, for what root itself opened before: a file

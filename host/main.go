@@ -9,12 +9,16 @@ import (
 	"syscall"
 
 	"github.com/picosnitch/picosnitch/host/internal/capture"
+	"github.com/picosnitch/picosnitch/host/internal/helper"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/launch"
 )
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == launch.Verb { // becoming a plugin: before anything else runs
 		os.Exit(launch.Main(os.Args[2:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == helper.Verb { // becoming a reader of files that root must not read itself
+		os.Exit(helper.Main(os.Args[2:]))
 	}
 	os.Exit(run())
 }

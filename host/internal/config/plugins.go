@@ -137,7 +137,10 @@ func (c Config) serverPeers() []string {
 
 // override applies the entry of the choice's name, if there is one, and the defaults.
 func override(p PluginChoice, entries map[string]Entry) PluginChoice {
-	p.MemoryMB, p.DiskMB = defaultMemoryMB, defaultDiskMB
+	p.MemoryMB = defaultMemoryMB
+	if p.DiskMB = defaultDiskMB; p.OldKey != "" {
+		p.DiskMB = 0 // the built-in ones have bounds of their own: retention, rotation
+	}
 	e, explicit := entries[p.Name]
 	p.Explicit = explicit
 	p.Path, p.SHA256, p.User, p.Paths = e.Path, e.SHA256, e.User, maps.Clone(e.Paths)

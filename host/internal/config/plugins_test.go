@@ -68,7 +68,7 @@ func TestAnEntryOverridesFieldByField(t *testing.T) {
 	got := choices(t, `{"Plugins": {"sqlite": {"memory_mb": 64, "config": {"extra": [1]}},
 		"acme": {"path": "/opt/acme", "network": ["db:5432"], "paths": {"/srv": "rw"}, "user": "alice"}}}`)
 	if d := cmp.Diff(PluginChoice{
-		Name: "sqlite", Enabled: true, OldKey: "DB sql log", Explicit: true, MemoryMB: 64, DiskMB: 1024, IdleSeconds: 300,
+		Name: "sqlite", Enabled: true, OldKey: "DB sql log", Explicit: true, MemoryMB: 64, IdleSeconds: 300,
 		Config: json.RawMessage(`{"extra":[1],"retention_days":30}`),
 	}, got["sqlite"]); d != "" {
 		t.Errorf("sqlite (-want +got):\n%s", d)

@@ -96,6 +96,9 @@ func (s *Store) Query(ctx context.Context, q *wire.Query, page func(*wire.QueryP
 	return ask(ctx, s.instance.Client, q, page)
 }
 
+// Keeper is the part of the plugin that looks after the store; it answers codes.Unimplemented if there is none.
+func (s *Store) Keeper() wire.KeeperClient { return s.instance.Client.Keeper }
+
 // Close ends the plugin. Further calls return the first one's error.
 func (s *Store) Close() error {
 	s.once.Do(func() {
