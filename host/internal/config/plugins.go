@@ -1,12 +1,9 @@
 package config
 
 import (
-	"cmp"
 	"encoding/json"
 	"maps"
-	"net"
 	"slices"
-	"strings"
 )
 
 // hostEntry is the entry of "Plugins" that is no plugin: its config holds the host's own settings.
@@ -99,7 +96,7 @@ func (c Config) builtins() []PluginChoice {
 			Config: settings(map[string]any{"retention_days": c.RetentionDays})},
 		{Name: "textlog", OldKey: "DB text log", Enabled: c.TextLog},
 		{Name: "sqlserver", OldKey: "DB sql server", Enabled: len(c.SQLServer) > 0, Config: settings(c.SQLServer),
-			Network: Network{Peers: c.serverPeers()}},
+			Network: Network{Peers: c.serverPeers()}, Paths: c.serverPaths()},
 		{Name: "notify", OldKey: "Desktop notifications", Enabled: c.DesktopNotifications},
 		{Name: "virustotal", OldKey: "VT API key", Enabled: c.VTAPIKey != "",
 			Network: Network{Peers: []string{"www.virustotal.com:443"}}, Executables: c.VTFileUpload,
@@ -111,30 +108,6 @@ func (c Config) builtins() []PluginChoice {
 	}
 }
 
-// serverPeers is the server that `DB sql server` names: nothing else is reached by the plugin. A path in place of a host is
-// a socket, and no peer.
-func (c Config) serverPeers() []string {
-	host, _ := c.SQLServer["host"].(string)
-	if len(c.SQLServer) == 0 || strings.HasPrefix(host, "/") || host == "" && c.SQLServer["unix_socket"] != nil {
-		return nil
-	}
-	port := "3306"
-	if client, _ := c.SQLServer["client"].(string); strings.HasPrefix(client, "psycopg") {
-		port = "5432"
-	}
-	switch p := c.SQLServer["port"].(type) {
-	case json.Number:
-		port = p.String()
-	case string:
-		port = p
-	}
-	peer := net.JoinHostPort(cmp.Or(host, "localhost"), port)
-	if !hostPort(peer) {
-		return nil
-	}
-	return []string{peer}
-}
-
 // override applies the entry of the choice's name, if there is one, and the defaults.
 func override(p PluginChoice, entries map[string]Entry) PluginChoice {
 	p.MemoryMB = defaultMemoryMB
@@ -143,7 +116,14 @@ func override(p PluginChoice, entries map[string]Entry) PluginChoice {
 	}
 	e, explicit := entries[p.Name]
 	p.Explicit = explicit
-	p.Path, p.SHA256, p.User, p.Paths = e.Path, e.SHA256, e.User, maps.Clone(e.Paths)
+	p.Path, p.SHA256, p.User = e.Path, e.SHA256, e.User
+	if len(e.Paths) > 0 {
+		p.Paths = maps.Clone(p.Paths)
+		if p.Paths == nil {
+			p.Paths = map[string]string{}
+		}
+		maps.Copy(p.Paths, e.Paths)
+	}
 	replace(&p.Enabled, e.Enabled)
 	if e.Network != nil {
 		p.Network = Network{Host: e.Network.Host, Peers: slices.Clone(e.Network.Peers)}
