@@ -1,41 +1,45 @@
 package identity
 
 import (
-	"context"
 	"os"
-	"time"
 
 	"github.com/picosnitch/picosnitch/host/internal/capture"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
 // fileID is one content of one file. A file written so close to its execution that its change time does not tell the two
-// apart is an executable of that one process alone.
+// apart, or one that may be served differently each time, is an executable of that one process alone.
 type fileID struct {
 	file capture.FileKey
-	only capture.Key // zero unless racy
+	only capture.Key // zero unless so
 }
 
-// executable is a file that was executed. Its descriptor is open from the first execution until it is hashed or nobody
-// can ask for its hash any more.
+// executable is a file that was executed. Its descriptor is open from the first execution until it is hashed, which is
+// when a flow asks for it or the last process that runs it ends.
 type executable struct {
-	id     fileID
-	path   string // as first seen
-	nodes  int    // instances kept
-	users  int    // those of them that run
-	unused int64  // boot ns since when there are none
+	id    fileID
+	path  string // as first seen
+	nodes int    // instances kept
+	users int    // those of them that run
 
-	file    *os.File
-	opening bool
-	wanted  bool // a flow asked for the hash
-	reading bool
-	status  wire.HashStatus // HASH_PENDING until it is settled
-	sha256  []byte
-	told    bool   // a row went out while the hash was pending
-	version uint64 // counts changes that messages show
-	done    chan struct{}
+	file     *os.File
+	opening  bool
+	wanted   bool // a flow asked for the hash, or nobody runs the file any more
+	reading  bool
+	racy     bool            // written to too shortly before it was executed
+	followed bool            // every write to the open file is told, since it was compared with what was executed
+	modified bool            // written to since then
+	status   wire.HashStatus // HASH_PENDING until it is settled
+	sha256   []byte
+	told     bool   // a row went out while the hash was pending
+	version  uint64 // counts changes that messages show
+	done     chan struct{}
 
-	next, previous *executable // in Table.opened
+	runner *capture.Process // that the file was opened through, if any
+	stat   capture.FileKey  // as stat showed it when it was compared; zero until the file was opened
+	same   bool             // as what was executed then
+
+	next, previous *executable // in Table.opened while the file is open, in Table.idle while nobody has it
 }
 
 // Resolved is a hash that came after rows had gone out without it.
@@ -45,24 +49,30 @@ type Resolved struct {
 	Status wire.HashStatus
 }
 
-// executable finds or makes the executable of a new node, and has its file opened.
-func (t *Table) executable(n *node) *executable {
+// executableOf finds or makes the executable of a new node, and has its file opened. The caller holds the mutex.
+func (t *Table) executableOf(n *node) *executable {
 	p := n.facts
-	id := fileID{file: p.File}
-	if t.isRacy(p) {
-		id.only = p.Key
-		if p.Forked && n.parent != nil && n.parent.exe != nil && n.parent.exe.id.file == p.File {
-			id.only = n.parent.exe.id.only
-		}
+	if p.Forked && n.parent != nil && n.parent.exe != nil && n.parent.exe.id.file == p.File && n.parent.exe.useful() {
+		return n.parent.exe
 	}
+	id, racy := t.fileIDOf(n)
 	// What could not be hashed then may be now, through this process.
-	if e := t.files[id]; e != nil && (e.sha256 != nil || e.status == wire.HashStatus_HASH_PENDING) {
-		return e
+	if e := t.files[id]; e != nil {
+		if e.useful() {
+			return e
+		}
+		t.forget(e)
 	}
-	e := &executable{id: id, path: string(p.Path.Value), status: wire.HashStatus_HASH_PENDING, done: make(chan struct{})}
+	e := &executable{
+		id: id, racy: racy, path: string(p.Path.Value), status: wire.HashStatus_HASH_PENDING, done: make(chan struct{}),
+	}
 	t.files[id] = e
 	t.open(e, p)
 	return e
+}
+
+func (e *executable) useful() bool {
+	return e.sha256 != nil || e.status == wire.HashStatus_HASH_PENDING
 }
 
 // isRacy tells whether the file may have been rewritten since it was executed without its change time showing it.
@@ -78,30 +88,50 @@ func (t *Table) isRacy(p *capture.Process) bool {
 // open has a worker open the file. The caller holds the mutex.
 func (t *Table) open(e *executable, p *capture.Process) {
 	e.opening = true
-	request := openRequest{exe: e, pid: p.Key.Tgid, path: e.path, file: e.id.file}
+	request := openRequest{
+		exe: e, facts: p, path: e.path, file: e.id.file, host: t.atHome(p), patient: t.systems.host != nil,
+	}
 	if !t.workers.open(request) {
 		e.opening = false
 		t.settle(e, wire.HashStatus_HASH_TIMEOUT, nil)
 	}
 }
 
-// openedFile takes the worker's answer to open.
-func (t *Table) openedFile(e *executable, file *os.File, status wire.HashStatus) {
+// opened is a file that was compared with what was executed, or why there is none.
+type opened struct {
+	file     *os.File
+	status   wire.HashStatus  // HASH_PENDING with a file
+	stat     capture.FileKey  // as stat showed it just before it was compared
+	same     bool             // as what was executed, not only the same file
+	followed bool             // since then
+	runner   *capture.Process // that the file was opened through, if any
+}
+
+// openedFile takes what a worker opened.
+func (t *Table) openedFile(e *executable, o opened) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.openedFileLocked(e, o)
+}
+
+func (t *Table) openedFileLocked(e *executable, o opened) {
 	e.opening = false
-	if file == nil {
-		t.settle(e, status, nil)
+	if o.file == nil {
+		t.settle(e, o.status, nil)
 		return
 	}
-	e.file = file
-	t.opened.push(e)
-	for t.opened.length > t.options.MaxFiles {
-		t.counters.FilesClosed++
-		t.closeFile(t.opened.first) // whoever wants its hash opens it again
+	if e.status != wire.HashStatus_HASH_PENDING || e.file != nil || e.reading {
+		o.file.Close()
+		return
 	}
-	if e.wanted {
+	e.file, e.stat, e.same, e.followed, e.runner = o.file, o.stat, o.same, o.followed, o.runner
+	t.index(e)
+	t.opened.push(e)
+	if e.wanted || e.users == 0 {
 		t.read(e)
+	}
+	for t.opened.length > t.options.MaxFiles {
+		t.read(t.opened.first) // it would be lost if its process ended
 	}
 }
 
@@ -120,29 +150,39 @@ func (t *Table) want(n *node) {
 	}
 }
 
-// read has a worker hash the file.
+// read has a worker hash the file. If too many are waiting to be read, the file is closed; while its process lives, whoever
+// wants its hash has it opened again. The caller holds the mutex.
 func (t *Table) read(e *executable) {
-	if e.reading {
-		return
-	}
-	e.reading = true
 	file := e.file
 	e.file = nil // the worker's now
 	t.opened.remove(e)
-	t.counters.Hashing++
-	t.workers.hash(hashRequest{exe: e, file: file, key: e.id.file})
+	if t.workers.hash(hashRequest{exe: e, file: file, key: e.id.file, stat: e.stat, same: e.same, runner: e.runner}) {
+		e.reading = true
+		t.counters.Hashing++
+		return
+	}
+	file.Close()
+	t.counters.FilesClosed++
+	if e.wanted || e.users == 0 {
+		t.settle(e, wire.HashStatus_HASH_TIMEOUT, nil)
+	}
 }
 
 // hashed takes the worker's answer to read.
-func (t *Table) hashed(e *executable, sum []byte, status wire.HashStatus) {
+func (t *Table) hashed(e *executable, r reading) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.counters.Hashing--
 	e.reading = false
-	if status == wire.HashStatus_HASH_OK && e.id.only != (capture.Key{}) {
-		status = wire.HashStatus_HASH_RACY
+	r = e.judge(r)
+	switch {
+	case r.status != wire.HashStatus_HASH_OK:
+	case e.racy:
+		r.status = wire.HashStatus_HASH_RACY
+	case e.id.only != (capture.Key{}) && t.systems.trust(e.id.file.Device) == never:
+		r.status = wire.HashStatus_HASH_AS_SERVED
 	}
-	t.settle(e, status, sum)
+	t.settle(e, r.status, r.sum)
 }
 
 // settle ends the wait for a hash. The caller holds the mutex.
@@ -158,9 +198,13 @@ func (t *Table) settle(e *executable, status wire.HashStatus, sum []byte) {
 	} else {
 		t.counters.NotHashed++
 	}
+	if status == wire.HashStatus_HASH_AS_SERVED || status == wire.HashStatus_HASH_RACY {
+		t.forget(e) // it is no hash for others
+	}
 	if e.told {
 		t.late = append(t.late, Resolved{File: e.id.file, SHA256: sum, Status: status})
 	}
+	t.retire(e)
 }
 
 func (e *executable) closeFile() {
@@ -168,68 +212,6 @@ func (e *executable) closeFile() {
 		e.file.Close()
 		e.file = nil
 	}
-}
-
-func (t *Table) closeFile(e *executable) {
-	if e.file != nil {
-		t.opened.remove(e)
-		e.closeFile()
-	}
-}
-
-// closeUnused closes the files of programs that ended unasked for: an open descriptor keeps a file system busy and a
-// deleted file's blocks taken. Those of which a child lives on are hashed first: it may yet use the network.
-func (t *Table) closeUnused(boot int64) {
-	for id, e := range t.files {
-		if e.users > 0 || e.opening || e.reading || e.unused >= boot {
-			continue
-		}
-		if e.nodes > 0 && e.file != nil {
-			e.wanted = true
-			t.read(e)
-			continue
-		}
-		t.closeFile(e)
-		if e.nodes == 0 && (e.sha256 == nil || id.only != (capture.Key{}) || len(t.files) > t.options.MaxProcesses) {
-			delete(t.files, id)
-		}
-	}
-}
-
-// Await asks for the hashes of what these processes, their parents and grandparents run, and waits for them, until ctx
-// ends. Rows of what is still missing then are to go out as pending; Late tells the rest.
-func (t *Table) Await(ctx context.Context, processes []capture.Key) {
-	for _, done := range t.wantAll(processes) {
-		select {
-		case <-done:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (t *Table) wantAll(processes []capture.Key) []<-chan struct{} {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	waiting := map[*executable]bool{}
-	for _, key := range processes {
-		n := t.nodes[key]
-		for range 3 {
-			if n == nil {
-				break
-			}
-			if n.exe != nil && n.exe.status == wire.HashStatus_HASH_PENDING {
-				t.want(n)
-				waiting[n.exe] = true
-			}
-			n = n.parent
-		}
-	}
-	var done []<-chan struct{}
-	for e := range waiting {
-		done = append(done, e.done)
-	}
-	return done
 }
 
 // Late gives the hashes that were settled, since it was called last, after a Lineage had shown them as pending.
@@ -240,40 +222,3 @@ func (t *Table) Late() []Resolved {
 	t.late = nil
 	return late
 }
-
-// fileQueue is a list of executables, oldest first.
-type fileQueue struct {
-	first, last *executable
-	length      int
-}
-
-func (q *fileQueue) push(e *executable) {
-	e.previous, e.next = q.last, nil
-	if q.last != nil {
-		q.last.next = e
-	} else {
-		q.first = e
-	}
-	q.last = e
-	q.length++
-}
-
-func (q *fileQueue) remove(e *executable) {
-	if e.previous != nil {
-		e.previous.next = e.next
-	} else if q.first == e {
-		q.first = e.next
-	} else {
-		return
-	}
-	if e.next != nil {
-		e.next.previous = e.previous
-	} else {
-		q.last = e.previous
-	}
-	e.next, e.previous = nil, nil
-	q.length--
-}
-
-// deadline of one hash.
-func (t *Table) deadline() time.Time { return time.Now().Add(t.options.HashTimeout) }

@@ -35,6 +35,22 @@ func (t *Table) LineageOf(key capture.Key) Lineage {
 	return t.lineageOf(n)
 }
 
+// maxChain bounds the processes in a chain: who forks without end has no more ancestors than that.
+const maxChain = 1024
+
+// Chain tells the whole descent of a process instance, itself first, then who started it, up to the first process of the
+// machine or to where knowledge ends; nil if it is not known. It is who forked whom, also when they have ended since: neither
+// a tracer nor whoever takes in orphans is anybody's parent.
+func (t *Table) Chain(key capture.Key) []*wire.Process {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var chain []*wire.Process
+	for n := t.nodes[key]; n != nil && len(chain) < maxChain; n = n.parent {
+		chain = append(chain, t.message(n))
+	}
+	return chain
+}
+
 func (t *Table) lineageOf(n *node) Lineage {
 	l := Lineage{Process: t.message(n)}
 	if n.parent != nil {
@@ -57,7 +73,7 @@ func (t *Table) message(n *node) *wire.Process {
 	p := n.facts
 	m := &wire.Process{
 		Id: t.processID(p.Key), InnerPid: p.InnerPid,
-		Name: name(p.Name), CommandLine: text(p.Arguments, wire.MaxCommandLine),
+		Name: name(p.Name), CommandLine: text(p.Arguments, wire.MaxCommandLine), ClaimedCommandLine: n.claimed,
 		Ruid: p.UID, Euid: p.EUID, Rgid: p.GID, Loginuid: p.LoginUID, Session: p.Session, Tty: p.Tty,
 		Cgroup: &wire.Cgroup{Id: p.CgroupID, Path: t.cgroup(p.CgroupID)},
 		Unit:   n.unit, PidNamespace: p.PidNS, MountNamespace: p.MountNS, Attribution: p.Attribution,
@@ -65,6 +81,9 @@ func (t *Table) message(n *node) *wire.Process {
 			Path: text(p.Path, wire.MaxPath), Superblock: p.File.Superblock, Device: p.File.Device,
 			Inode: p.File.Inode, Ctime: p.File.Ctime, Size: p.File.Size,
 		},
+	}
+	if p.Script.Length > 0 {
+		m.Executable.Script = text(p.Script, wire.MaxPath)
 	}
 	if p.Kernel {
 		m.Kernel = string(p.Name)

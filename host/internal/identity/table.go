@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"hash/maphash"
 	"os"
 	"strconv"
 	"strings"
@@ -16,28 +17,24 @@ import (
 type Table struct {
 	options Options
 	workers *workers
+	seed    maphash.Seed // of paths in views
 
 	mu        sync.Mutex
 	nodes     map[capture.Key]*node
+	users     map[uint32]*user
+	text      int // bytes that nodes keep
 	files     map[fileID]*executable
-	views     map[view]bool
-	opened    fileQueue  // executables with an open descriptor, oldest first
+	inodes    map[inodeOf]map[*executable]bool // those of files that were opened and may be shared
+	views     views
+	systems   systems
+	opened    fileQueue // executables with an open descriptor, oldest first
+	idle      fileQueue // executables that no instance kept has, the one unused longest first
+	handed    handedFiles
 	late      []Resolved // since Late was called
+	forged    []Forged   // since Forgeries was called
 	counters  Counters
 	forgotten []capture.Key // evicted since Forgotten was called
 	swept     int64         // boot time of the last sweep
-}
-
-// Counters tell what a Table holds and what it could not do. All but the first four only grow.
-type Counters struct {
-	Processes   uint64
-	Executables uint64
-	OpenFiles   uint64
-	Hashing     uint64
-	Hashed      uint64
-	NotHashed   uint64 // with a reason
-	Refused     uint64 // instances not kept because the table was full; their flows say what is known of them
-	FilesClosed uint64 // descriptors closed early because there were too many
 }
 
 // node is one process instance. It is kept while it runs, while a child of it is kept, and until the window in which it
@@ -51,6 +48,13 @@ type node struct {
 	exited   int64 // boot ns, 0 while it runs
 	message  *wire.Process
 	version  uint64 // of exe, that message was made from
+	text     int    // bytes counted in Table.text
+
+	examined chan struct{} // closed when the process has been looked at; nil before a flow asked for it
+	claimed  *wire.Text    // its command line as it shows it now, if that is another
+	looked   int64         // boot ns of the last examination
+	accused  bool          // it was told as forged
+	suspect  string        // what its link to its program showed then instead of the program
 }
 
 // New makes a Table and starts its workers.
@@ -59,7 +63,11 @@ func New(o Options) *Table {
 	if o.HostMountNS == 0 {
 		o.HostMountNS = MountNamespace(o.ProcRoot)
 	}
-	t := &Table{options: o, nodes: map[capture.Key]*node{}, files: map[fileID]*executable{}, views: map[view]bool{}}
+	t := &Table{
+		options: o, seed: maphash.MakeSeed(), nodes: map[capture.Key]*node{}, users: map[uint32]*user{},
+		files: map[fileID]*executable{}, inodes: map[inodeOf]map[*executable]bool{}, views: newViews(),
+		systems: newSystems(), handed: newHandedFiles(),
+	}
 	t.workers = startWorkers(t)
 	return t
 }
@@ -81,15 +89,21 @@ func (t *Table) Close(ctx context.Context) error {
 	err := t.workers.stop(ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, e := range t.files {
+	for t.opened.first != nil {
+		e := t.opened.first
+		t.opened.remove(e)
 		e.closeFile()
 	}
+	t.handed.closeAll()
 	return err
 }
 
 // Observe takes the facts of a process instance. Facts that are known already change nothing.
 func (t *Table) Observe(p *capture.Process) {
 	u := t.unitOf(p)
+	if t.options.Follower != nil && !p.Forked && !p.Kernel && !t.atHome(p) {
+		t.options.Follower.Saw(p.Key.Tgid, p.MountNS, p.File.Device)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if known := t.nodes[p.Key]; known != nil {
@@ -98,23 +112,26 @@ func (t *Table) Observe(p *capture.Process) {
 		}
 		return
 	}
-	if len(t.nodes) >= t.options.MaxProcesses {
-		t.counters.Refused++
+	n := &node{facts: p, unit: u}
+	n.parent = t.parentOf(p)
+	t.inherit(n)
+	if !t.admit(n) {
+		if p.Exited != 0 { // its end may not be told again
+			t.forgotten = append(t.forgotten, p.Key)
+		}
 		return
 	}
-	n := &node{facts: p, unit: u}
 	t.nodes[p.Key] = n
-	n.parent = t.parentOf(p)
 	if n.parent != nil {
 		n.parent.children++
 	}
-	t.inherit(n)
 	if p.Forked && n.parent != nil && n.parent.facts.CgroupID == p.CgroupID {
 		n.unit = n.parent.unit
 	}
 	if !p.Kernel && p.File.Inode != 0 {
 		t.ask(n.facts)
-		n.exe = t.executable(n)
+		n.exe = t.executableOf(n)
+		t.revive(n.exe)
 		n.exe.users++
 		n.exe.nodes++
 	}
@@ -156,7 +173,7 @@ func (t *Table) inherit(n *node) {
 		return
 	}
 	facts := *n.facts
-	facts.Path, facts.Arguments = n.parent.facts.Path, n.parent.facts.Arguments
+	facts.Path, facts.Arguments, facts.Script = n.parent.facts.Path, n.parent.facts.Arguments, n.parent.facts.Script
 	n.facts = &facts
 }
 
@@ -175,9 +192,12 @@ func (t *Table) End(e *capture.Exit) {
 
 func (t *Table) end(n *node, boot int64) {
 	n.exited = boot
-	if n.exe != nil {
-		n.exe.users--
-		n.exe.unused = boot
+	if n.exe == nil {
+		return
+	}
+	n.exe.users--
+	if n.exe.users == 0 {
+		t.unused(n.exe)
 	}
 }
 
@@ -187,11 +207,11 @@ func (t *Table) Recorded(boot int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, n := range t.nodes {
+		t.convict(n, boot)
 		if n.exited != 0 && n.exited < boot {
 			t.drop(n)
 		}
 	}
-	t.closeUnused(boot)
 	t.sweep(boot)
 }
 
@@ -200,8 +220,10 @@ func (t *Table) drop(n *node) {
 	for n != nil && n.exited != 0 && n.children == 0 && t.nodes[n.facts.Key] == n {
 		delete(t.nodes, n.facts.Key)
 		t.forgotten = append(t.forgotten, n.facts.Key)
+		t.dismiss(n)
 		if n.exe != nil {
 			n.exe.nodes--
+			t.retire(n.exe)
 		}
 		if n.parent != nil {
 			n.parent.children--
@@ -236,14 +258,4 @@ func (t *Table) Forgotten() []capture.Key {
 	keys := t.forgotten
 	t.forgotten = nil
 	return keys
-}
-
-// Counters gives a snapshot.
-func (t *Table) Counters() Counters {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	c := t.counters
-	c.Processes, c.Executables = uint64(len(t.nodes)), uint64(len(t.files))
-	c.OpenFiles = uint64(t.opened.length)
-	return c
 }

@@ -267,16 +267,17 @@ func TestEndedProcessesAreForgottenWithTheirLastChild(t *testing.T) {
 	}
 }
 
-func TestFileOfAnEndedProcessIsClosed(t *testing.T) {
+func TestFileOfAnEndedProcessIsHashedAndClosedAtOnce(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t, nil)
 	p := m.exec(60, 1, capture.Key{}, m.program("quiet"), "quiet")
 	waitFor(t, func() bool { return m.table.Counters().OpenFiles == 1 })
 	m.gone(p)
-	m.table.Recorded(m.boot + 1)
-	if c := m.table.Counters(); c.OpenFiles != 0 || c.Executables != 0 {
-		t.Errorf("%+v", c)
-	}
+	waitFor(t, func() bool {
+		c := m.table.Counters()
+		return c.OpenFiles == 0 && c.Hashing == 0 && c.Hashed == 1
+	})
+	wantHash(t, m.lineage(p).Process, "quiet")
 }
 
 func TestOpenFilesAreBounded(t *testing.T) {
@@ -287,7 +288,7 @@ func TestOpenFilesAreBounded(t *testing.T) {
 	}
 	waitFor(t, func() bool {
 		c := m.table.Counters()
-		return c.OpenFiles == 4 && c.FilesClosed == 16
+		return c.OpenFiles == 4 && c.Hashed+c.FilesClosed == 16 && c.Hashing == 0 // the others are read while there is room
 	})
 }
 
@@ -319,7 +320,11 @@ func TestPathInAnotherMountNamespaceHasAScopeUnlessTheHostSeesTheSameFile(t *tes
 		}
 		m.table.Observe(p)
 		m.lineage(p)
-		waitFor(t, func() bool { return len(m.table.workers.opens) == 0 })
+		waitFor(t, func() bool {
+			m.table.mu.Lock()
+			defer m.table.mu.Unlock()
+			return m.table.views.find(m.table.viewOf(p)) != asked
+		})
 		return m.lineage(p).Process.GetExecutable()
 	}
 	path := m.program("curl")

@@ -2,15 +2,10 @@ package identity
 
 import (
 	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/picosnitch/picosnitch/host/internal/capture"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
@@ -24,32 +19,53 @@ const (
 
 // openRequest asks to open an executable, or without one whether the host sees the file at the path.
 type openRequest struct {
-	exe  *executable
-	pid  uint32
-	path string
-	file capture.FileKey
+	exe     *executable
+	facts   *capture.Process
+	path    string
+	file    capture.FileKey
+	host    bool      // the path means the same to the host
+	patient bool      // the file may yet be handed over
+	retried bool      // it was not among those that were
+	until   time.Time // for how long it is waited for; zero before it is
+	view    view
 }
 
 type hashRequest struct {
-	exe  *executable
-	file *os.File
-	key  capture.FileKey
+	exe    *executable
+	file   *os.File
+	key    capture.FileKey
+	stat   capture.FileKey // this and the next two: see executable
+	same   bool
+	runner *capture.Process
+	queued time.Time
 }
+
+// longestWait is how long a file is kept open for want of a worker (decision 20).
+const longestWait = time.Minute
 
 // workers open and read files beside the path of events.
 type workers struct {
 	table   *Table
+	ctx     context.Context // ends with stop
+	cancel  context.CancelFunc
 	opens   chan openRequest
+	serves  chan serveRequest
+	claims  chan claimRequest
+	waits   chan struct{} // see untidy
 	running sync.WaitGroup
 
 	mu     sync.Mutex
-	hashes []hashRequest // waiting; each holds an open file, so that Options.MaxFiles bounds them
+	hashes []hashRequest // waiting; each holds an open file, so that there are never more than Options.MaxFiles
 	ready  *sync.Cond
 	ended  bool
 }
 
 func startWorkers(t *Table) *workers {
-	w := &workers{table: t, opens: make(chan openRequest, openQueue)}
+	w := &workers{
+		table: t, opens: make(chan openRequest, openQueue), serves: make(chan serveRequest, serveQueue),
+		claims: make(chan claimRequest, claimQueue), waits: make(chan struct{}, 1),
+	}
+	w.ctx, w.cancel = context.WithCancel(context.Background())
 	w.ready = sync.NewCond(&w.mu)
 	for range openers {
 		w.running.Go(w.runOpener)
@@ -57,16 +73,32 @@ func startWorkers(t *Table) *workers {
 	for range t.options.Workers {
 		w.running.Go(w.runHasher)
 	}
+	if t.options.ReadAs != nil {
+		for range servers {
+			w.running.Go(w.runServer)
+		}
+	}
+	for range examiners {
+		w.running.Go(w.runExaminer)
+	}
+	w.running.Go(w.runTidier)
 	return w
 }
 
 // stop ends the workers and waits for them as long as ctx lasts.
 func (w *workers) stop(ctx context.Context) error {
+	w.table.mu.Lock() // whoever sends holds it
 	w.mu.Lock()
-	w.ended = true
-	w.ready.Broadcast()
+	if !w.ended {
+		w.ended = true
+		w.ready.Broadcast()
+		w.cancel()
+		close(w.opens)
+		close(w.serves)
+		close(w.claims)
+	}
 	w.mu.Unlock()
-	close(w.opens)
+	w.table.mu.Unlock()
 	ended := make(chan struct{})
 	go func() {
 		w.running.Wait()
@@ -80,8 +112,11 @@ func (w *workers) stop(ctx context.Context) error {
 	}
 }
 
-// open queues a request; false if the queue is full.
+// open queues a request; false if the queue is full or has ended. The caller holds the Table's mutex.
 func (w *workers) open(r openRequest) bool {
+	if w.ctx.Err() != nil {
+		return false
+	}
 	select {
 	case w.opens <- r:
 		return true
@@ -90,34 +125,64 @@ func (w *workers) open(r openRequest) bool {
 	}
 }
 
-func (w *workers) hash(r hashRequest) {
+// hash queues a file; false if too many are waiting.
+func (w *workers) hash(r hashRequest) bool {
+	r.queued = time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.ended || len(w.hashes) >= w.table.options.MaxFiles {
+		return false
+	}
 	w.hashes = append(w.hashes, r)
 	w.ready.Signal()
+	return true
 }
 
 func (w *workers) runOpener() {
 	for r := range w.opens {
 		if r.exe == nil {
-			w.table.looked(view{r.path, r.file}, w.table.hostSees(r.path, r.file))
+			w.table.looked(r.view, w.table.hostSees(r.path, r.file))
 			continue
 		}
-		file, status := w.table.openExecutable(r)
-		w.table.openedFile(r.exe, file, status)
+		w.table.find(r)
 	}
 }
 
+// find opens an executable, has somebody else read it, or lets it wait until the kernel hands it over.
+func (t *Table) find(r openRequest) {
+	handed := t.matchHanded(r)
+	if handed.file != nil {
+		t.openedFile(r.exe, handed)
+		return
+	}
+	t.learn(r.facts.Key.Tgid, r.file.Device)
+	if t.mustBeServed(r.file.Device) {
+		t.serve(r.exe, r.facts)
+		return
+	}
+	o := t.openExecutable(r)
+	if o.file == nil && handed.status == wire.HashStatus_HASH_CHANGED {
+		o.status = handed.status // it was handed over, too late: there is nothing to wait for
+	} else if o.file == nil && t.waitForHanded(r, o.status) {
+		return
+	}
+	t.openedFile(r.exe, o)
+	t.dropHanded(r.facts.Key.Tgid, o.stat)
+}
+
 func (w *workers) runHasher() {
-	buffer := make([]byte, 256<<10)
+	buffer := make([]byte, readSize)
 	for {
 		r, ok := w.next()
 		if !ok {
 			return
 		}
-		sum, status := w.table.hashFile(r, buffer)
+		read := reading{status: wire.HashStatus_HASH_TIMEOUT}
+		if time.Since(r.queued) < longestWait {
+			read = w.table.hashFile(r, buffer)
+		}
 		r.file.Close()
-		w.table.hashed(r.exe, sum, status)
+		w.table.hashed(r.exe, read)
 	}
 }
 
@@ -131,61 +196,34 @@ func (w *workers) next() (hashRequest, bool) {
 		return hashRequest{}, false
 	}
 	r := w.hashes[0]
+	w.hashes[0] = hashRequest{}
 	w.hashes = w.hashes[1:]
 	return r, true
 }
 
-// errTimeout tells that a file took too long to read.
-var errTimeout = errors.New("took too long")
-
-// hashFile reads a whole file and makes sure that it was, before and after, what the kernel executed.
-func (t *Table) hashFile(r hashRequest, buffer []byte) ([]byte, wire.HashStatus) {
-	if r.key.Size > uint64(t.options.MaxHash) {
-		return nil, wire.HashStatus_HASH_TOO_LARGE
-	}
-	served := served(int(r.file.Fd()))
-	sum, err := digest(r.file, buffer, t.deadline())
-	switch {
-	case errors.Is(err, errTimeout):
-		return nil, wire.HashStatus_HASH_TIMEOUT
-	case err != nil:
-		return nil, wire.HashStatus_HASH_UNREADABLE
-	case !t.unchanged(r.file, r.key):
-		return nil, wire.HashStatus_HASH_CHANGED
-	case served:
-		return sum, wire.HashStatus_HASH_AS_SERVED
-	}
-	return sum, wire.HashStatus_HASH_OK
-}
-
-func digest(file io.ReaderAt, buffer []byte, deadline time.Time) ([]byte, error) {
-	h := sha256.New()
-	for offset := int64(0); ; {
-		n, err := file.ReadAt(buffer, offset)
-		h.Write(buffer[:n])
-		offset += int64(n)
-		if errors.Is(err, io.EOF) {
-			return h.Sum(nil), nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read executable: %w", err)
-		}
-		if time.Now().After(deadline) {
-			return nil, errTimeout
-		}
+// untidy tells that something waits. It does not block.
+func (w *workers) untidy() {
+	select {
+	case w.waits <- struct{}{}:
+	default:
 	}
 }
 
-// served tells whether the file system may give other bytes to other readers (FUSE, network).
-func served(fd int) bool {
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(fd, &st); err != nil {
-		return false
+// runTidier ends what has waited too long. While nothing waits it sleeps, and the machine may.
+func (w *workers) runTidier() {
+	for {
+		select {
+		case <-w.waits:
+		case <-w.ctx.Done():
+			return
+		}
+		for waiting := true; waiting; {
+			select {
+			case <-time.After(tidyEvery):
+				waiting = w.table.tidy(time.Now())
+			case <-w.ctx.Done():
+				return
+			}
+		}
 	}
-	switch st.Type {
-	case unix.FUSE_SUPER_MAGIC, unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC,
-		unix.V9FS_MAGIC, unix.AFS_SUPER_MAGIC, unix.CEPH_SUPER_MAGIC, unix.CODA_SUPER_MAGIC:
-		return true
-	}
-	return false
 }
