@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
@@ -22,10 +23,13 @@ type writer struct {
 	conn *conn
 	in   *interner
 	// asked is the batch that was answered with a rewind last, see [writer.resume].
-	asked sdk.Watermark
+	asked  sdk.Watermark
+	pass   pass   // of retention
+	origin string // of the rows, when they are imported: the name of the file
+	rollUp bool   // off only where a measurement asks what roll-ups cost
 }
 
-func newWriter(c *conn) *writer { return &writer{conn: c, in: newInterner(c)} }
+func newWriter(c *conn) *writer { return &writer{conn: c, in: newInterner(c), rollUp: true} }
 
 // apply stores a batch and its watermark in one transaction, or nothing. ctx is looked at between records.
 func (w *writer) apply(ctx context.Context, b *sdk.Batch) error {
@@ -62,8 +66,8 @@ func (w *writer) epoch(b *sdk.Batch) (id int64, have uint64, err error) {
 		sequence, _ := row[1].(int64)
 		return id, uint64(sequence), nil
 	}
-	id, err = w.conn.insert("INSERT INTO epochs (host_id, epoch, sequence, chain) VALUES (?, ?, 0, zeroblob(32))",
-		blob(b.GetHostId()), b.Epoch[:])
+	id, err = w.conn.insert("INSERT INTO epochs (host_id, epoch, sequence, chain, origin) VALUES (?, ?, 0, zeroblob(32), ?)",
+		blob(b.GetHostId()), b.Epoch[:], sdk.EscapeString(w.origin))
 	if err != nil {
 		return 0, 0, fmt.Errorf("add epoch: %w", err)
 	}
@@ -97,10 +101,9 @@ func explained(b *sdk.Batch, have uint64) bool {
 }
 
 func (w *writer) store(ctx context.Context, b *sdk.Batch, epoch int64, have uint64, missing bool) error {
-	batch, err := w.conn.insert("INSERT INTO batches (epoch, first, last, previous, root) VALUES (?, ?, ?, ?, ?)",
-		epoch, int64(b.First), int64(b.Last), blob(b.GetPrevious()), blob(b.GetRoot()))
+	l, err := w.load(b, epoch)
 	if err != nil {
-		return fmt.Errorf("add batch: %w", err)
+		return err
 	}
 	if missing {
 		if err := w.noteMissing(b, have); err != nil {
@@ -111,9 +114,12 @@ func (w *writer) store(ctx context.Context, b *sdk.Batch, epoch int64, have uint
 		if i%256 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err := w.record(b, batch, r); err != nil {
+		if err := w.record(l, l.segments[i], r); err != nil {
 			return fmt.Errorf("record %d: %w", r.GetSequence(), err)
 		}
+	}
+	if err := w.finish(l); err != nil {
+		return err
 	}
 	var previous, root sdk.Hash
 	copy(previous[:], b.GetPrevious())
@@ -125,30 +131,83 @@ func (w *writer) store(ctx context.Context, b *sdk.Batch, epoch int64, have uint
 	return nil
 }
 
-// record stores one record; those of kinds that this version does not know are skipped.
-func (w *writer) record(b *sdk.Batch, batch int64, r *wire.Record) error {
+// load begins a batch. Its flows get ids of their own range, also where later ones were deleted.
+func (w *writer) load(b *sdk.Batch, epoch int64) (*load, error) {
+	next, _, err := w.conn.number("SELECT coalesce((SELECT max(stop) FROM batches), 0) + 1")
+	if err != nil {
+		return nil, fmt.Errorf("add batch: %w", err)
+	}
+	minutes, _, err := w.conn.number("SELECT value FROM state WHERE name = 'minutes'")
+	if err != nil {
+		return nil, fmt.Errorf("add batch: %w", err)
+	}
+	l := &load{Batch: b, next: next, begin: next, tally: newTally(minutes)}
+	if l.segments, err = segments(b); err != nil {
+		return nil, err
+	}
+	l.id, err = w.conn.insert("INSERT INTO batches (epoch, first, last, previous, root, start, stop) VALUES (?, ?, ?, ?, ?, ?, ?)",
+		epoch, int64(b.First), int64(b.Last), blob(b.GetPrevious()), blob(b.GetRoot()), next, next-1)
+	if err != nil {
+		return nil, fmt.Errorf("add batch: %w", err)
+	}
+	l.flows = newInserter(w.conn, "INSERT INTO flows ("+flowColumnNames+") VALUES ", strings.Count(flowColumnNames, ",")+1, "")
+	return l, nil
+}
+
+// finish writes what was gathered along the way.
+func (w *writer) finish(l *load) error {
+	if err := l.flows.flush(); err != nil {
+		return fmt.Errorf("add flows: %w", err)
+	}
+	for _, f := range l.after {
+		if err := f(); err != nil {
+			return fmt.Errorf("add flows: %w", err)
+		}
+	}
+	if w.rollUp {
+		if err := l.tally.write(w.conn); err != nil {
+			return err
+		}
+	}
+	_, err := w.conn.exec("UPDATE batches SET stop = ?, oldest = ?, newest = ? WHERE id = ?", l.next-1, l.oldest, l.newest, l.id)
+	if err != nil {
+		return fmt.Errorf("add batch: %w", err)
+	}
+	return nil
+}
+
+// record stores one record. One of a kind that this version does not know is kept whole.
+func (w *writer) record(l *load, segment []byte, r *wire.Record) error {
 	switch k := r.GetKind().(type) {
 	case *wire.Record_Flow:
-		return w.flow(b, batch, r, k.Flow)
+		return w.flow(l, segment, r, k.Flow)
 	case *wire.Record_Exec:
-		return w.exec(b, batch, r, k.Exec)
+		return w.flow(l, segment, r, execution(k.Exec))
 	case *wire.Record_Notice:
-		return w.notice(batch, r, k.Notice)
+		return w.notice(l.id, r, k.Notice)
 	case *wire.Record_Gap:
-		return w.gap(batch, r, k.Gap)
-	case *wire.Record_Listen:
-		return w.event(batch, r, k.Listen.GetTime())
-	case *wire.Record_Name:
-		return w.event(batch, r, k.Name.GetTime())
-	case *wire.Record_Verdict:
-		return w.event(batch, r, k.Verdict.GetTime())
-	case *wire.Record_Config:
-		return w.event(batch, r, k.Config.GetTime())
+		return w.gap(l.id, r, k.Gap)
 	case *wire.Record_HashResolved:
 		if err := w.in.resolve(r); err != nil {
 			return err
 		}
-		return w.event(batch, r, k.HashResolved.GetTime())
 	}
-	return nil
+	return w.event(l.id, r, timeOf(r))
+}
+
+// timeOf is when a record of a kind without a table of its own was made, 0 when it does not say.
+func timeOf(r *wire.Record) int64 {
+	switch k := r.GetKind().(type) {
+	case *wire.Record_Listen:
+		return k.Listen.GetTime()
+	case *wire.Record_Name:
+		return k.Name.GetTime()
+	case *wire.Record_Verdict:
+		return k.Verdict.GetTime()
+	case *wire.Record_Config:
+		return k.Config.GetTime()
+	case *wire.Record_HashResolved:
+		return k.HashResolved.GetTime()
+	}
+	return 0
 }

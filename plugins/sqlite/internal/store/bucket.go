@@ -16,8 +16,8 @@ const (
 )
 
 // newDriver makes a driver with the functions of queries: bucket(time, width, zone) is the start of the bucket that a
-// time lies in.
-func newDriver() (*sqlite.Driver, error) {
+// time lies in, tick(id, rows) tells how far a scan is.
+func newDriver(running *scans) (*sqlite.Driver, error) {
 	d := &sqlite.Driver{}
 	z := &zones{known: make(map[string]*time.Location)}
 	err := d.RegisterDeterministicScalarFunction("bucket", 3, func(_ *sqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
@@ -33,6 +33,11 @@ func newDriver() (*sqlite.Driver, error) {
 		}
 		return bucketStart(t, width, zone), nil
 	})
+	if err == nil {
+		err = d.RegisterScalarFunction("tick", 2, func(_ *sqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
+			return running.tick(args)
+		})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("register function: %w", err)
 	}

@@ -6,8 +6,9 @@ type key [16]byte
 
 // cached is what is known of an interned row without asking the database.
 type cached struct {
-	id   int64
-	seen int64 // the row's `seen`, see [interner]
+	id      int64
+	seen    int64 // not after the row's `seen`, see [interner]
+	program int64 // of an actor
 }
 
 // cache remembers the rows used lately, at most twice its limit. It keeps two generations: when the younger one is

@@ -57,6 +57,9 @@ func columns() ([]column, error) {
 
 func named(name string) sdk.Column { return sdk.Column{Name: name} }
 
+// siteColumn is a dimension that `connections` has not: the part of the domain that somebody registered.
+const siteColumn = "site"
+
 // addressTable is where the columns come from that hold addresses.
 const addressTable = "addresses a"
 
@@ -77,17 +80,37 @@ func flowColumns() []column {
 	for name, base := range map[string]string{"send": "sent", "recv": "received", "seq": "sequence"} {
 		list = append(list, column{Column: named(name), base: base, value: "f." + base})
 	}
-	for _, name := range strings.Fields(`sends receives connects accepts failures listens lport rport family protocol
-folded_peers mapped netns ifindex socket icmp_type icmp_code existing
-candidates truncated`) {
+	for _, name := range strings.Fields("sends receives connects accepts failures listens lport socket") {
 		list = append(list, column{Column: named(name), base: name, value: "f." + name})
 	}
-	for _, name := range []string{"laddr", "raddr"} {
-		list = append(list, column{named(name), name, addressTable, "a.id", "a.value"})
+	for name, none := range map[string]string{"folded_peers": "0", "candidates": "''", "truncated": "''"} {
+		list = append(list, column{Column: named(name), base: "id",
+			value: fmt.Sprintf("coalesce((SELECT %s FROM flow_rare WHERE flow = f.id), %s)", name, none)})
 	}
-	list = append(list, column{named("domain"), "domain", "texts t", "t.id", "t.value"})
+	return append(list, append(remoteColumns(), traitColumns()...)...)
+}
+
+// remoteColumns are those that the remote end determines.
+func remoteColumns() []column {
+	list := []column{
+		{named("raddr"), "remote", "remotes r JOIN " + addressTable + " ON a.id = r.raddr", "r.id", "a.value"},
+		{named("domain"), "remote", "remotes r JOIN texts t ON t.id = r.domain", "r.id", "t.value"},
+		{sdk.Column{Name: siteColumn, Type: sdk.Text}, "remote", "remotes r JOIN texts t ON t.id = r.site", "r.id", "t.value"},
+		{named("direction"), "remote", "remotes r", "r.id", words("r.direction", func(n int32) string { return sdk.DirectionWord(wire.Direction(n)) })},
+	}
+	for _, name := range []string{"rport", "family", "protocol"} {
+		list = append(list, column{named(name), "remote", "remotes r", "r.id", "r." + name})
+	}
+	return list
+}
+
+// traitColumns are those that the trait determines.
+func traitColumns() []column {
+	list := []column{{named("laddr"), "trait", "traits q JOIN " + addressTable + " ON a.id = q.laddr", "q.id", "a.value"}}
+	for _, name := range strings.Fields("mapped netns ifindex existing icmp_type icmp_code") {
+		list = append(list, column{named(name), "trait", "traits q", "q.id", "q." + name})
+	}
 	for name, word := range map[string]func(int32) string{
-		"direction":     func(n int32) string { return sdk.DirectionWord(wire.Direction(n)) },
 		"result":        func(n int32) string { return sdk.ResultWord(wire.Result(n)) },
 		"layer":         func(n int32) string { return sdk.LayerWord(wire.Layer(n)) },
 		"peer":          func(n int32) string { return sdk.PeerWord(wire.Peer(n)) },
@@ -95,7 +118,7 @@ candidates truncated`) {
 		"attribution":   func(n int32) string { return sdk.AttributionWord(wire.Attribution(n)) },
 		"counting":      func(n int32) string { return sdk.CountingWord(wire.Counting(n)) },
 	} {
-		list = append(list, column{Column: named(name), base: name, value: words("f."+name, word)})
+		list = append(list, column{named(name), "trait", "traits q", "q.id", words("q."+name, word)})
 	}
 	return list
 }
@@ -118,19 +141,42 @@ func words(expression string, word func(int32) string) string {
 func processColumns() []column {
 	var list []column
 	for _, who := range [][2]string{{"", "process"}, {"p", "parent"}, {"g", "grandparent"}} {
-		prefix, base := who[0], who[1]
+		prefix := who[0]
+		from := "actors o JOIN processes p ON p.id = o." + who[1]
 		for _, name := range strings.Fields(`name tty kernel uid pid inner_pid start_time exec_id euid gid loginuid session
 unit_verified pid_ns mnt_ns`) {
-			list = append(list, column{named(prefix + name), base, "processes p", "p.id", "p." + name})
+			list = append(list, column{named(prefix + name), "actor", from, "o.id", "p." + name})
 		}
-		for _, name := range strings.Fields("exe sha256 exe_scope hash_status script package superblock dev inode ctime size") {
-			list = append(list, column{named(prefix + name), base, "processes p JOIN executables x ON x.id = p.executable",
-				"p.id", "x." + name})
+		for _, name := range executableColumns() {
+			list = append(list, column{named(prefix + name), "actor", from + " JOIN executables x ON x.id = p.executable",
+				"o.id", "x." + name})
 		}
 		for _, name := range strings.Fields("cmdline claimed_cmdline cgroup unit container boot_id") {
-			list = append(list, column{named(prefix + name), base, "processes p JOIN texts t ON t.id = p." + name,
-				"p.id", "t.value"})
+			list = append(list, column{named(prefix + name), "actor", from + " JOIN texts t ON t.id = p." + name,
+				"o.id", "t.value"})
 		}
+	}
+	return list
+}
+
+func executableColumns() []string {
+	return strings.Fields("exe sha256 exe_scope hash_status script package superblock dev inode ctime size")
+}
+
+// carriedColumns are those that roll-ups know, in terms of a row f of them: base is its program or remote.
+func carriedColumns() []column {
+	list := remoteColumns()
+	for _, who := range []string{"", "p", "g"} {
+		for _, name := range executableColumns() {
+			list = append(list, column{named(who + name), "program",
+				"programs m JOIN executables x ON x.id = m." + who + "executable", "m.id", "x." + name})
+		}
+		for _, name := range []string{"name", "uid"} {
+			list = append(list, column{named(who + name), "program", "programs m", "m.id", "m." + who + name})
+		}
+	}
+	for _, name := range []string{"unit", "container"} {
+		list = append(list, column{named(name), "program", "programs m JOIN texts t ON t.id = m." + name, "m.id", "t.value"})
 	}
 	return list
 }

@@ -90,6 +90,13 @@ func (c *conn) script(text string) error {
 	return err
 }
 
+// once runs a long statement that is used once, and ends it with ctx.
+func (c *conn) once(ctx context.Context, text string, values ...driver.Value) error {
+	named := (&stmt{}).bind(values)
+	_, err := c.raw.(driver.ExecerContext).ExecContext(ctx, text, named)
+	return err
+}
+
 // row reads the first row of an answer into dest; found is false when there is none.
 func (c *conn) row(text string, dest []driver.Value, values ...driver.Value) (found bool, err error) {
 	s, err := c.prepare(text)
@@ -122,6 +129,14 @@ func (c *conn) number(text string, values ...driver.Value) (n int64, found bool,
 	found, err = c.row(text, dest, values...)
 	n, _ = dest[0].(int64)
 	return n, found, err
+}
+
+// blob reads one value of bytes.
+func (c *conn) blob(text string, to *[]byte, values ...driver.Value) (found bool, err error) {
+	dest := make([]driver.Value, 1)
+	found, err = c.row(text, dest, values...)
+	*to, _ = dest[0].([]byte)
+	return found, err
 }
 
 // transact runs f between BEGIN IMMEDIATE and COMMIT, or rolls back when f fails.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"syscall"
 	"time"
 
 	"modernc.org/sqlite"
@@ -39,16 +41,16 @@ func applyError(err error, path string) error {
 		return err
 	}
 	wait, downstream, what := 5*time.Second, true, ""
-	switch code(err) {
-	case lib.SQLITE_FULL:
+	switch kind := code(err); {
+	case kind == lib.SQLITE_FULL || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
 		what = "no space left for " + path + "; free some space, or lower `DB retention (days)`"
-	case lib.SQLITE_READONLY:
+	case kind == lib.SQLITE_READONLY || errors.Is(err, syscall.EROFS) || errors.Is(err, os.ErrPermission):
 		what = path + " cannot be written (read-only file, directory or file system)"
-	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
+	case kind == lib.SQLITE_BUSY || kind == lib.SQLITE_LOCKED || errors.Is(err, errInUse):
 		wait, what = time.Second, path+" is locked by another program"
-	case lib.SQLITE_IOERR:
+	case kind == lib.SQLITE_IOERR:
 		what = "disk error at " + path
-	case lib.SQLITE_CANTOPEN:
+	case kind == lib.SQLITE_CANTOPEN:
 		what = path + " or its -wal file cannot be opened"
 	default:
 		wait, downstream, what = time.Second, false, "store in "+path

@@ -124,7 +124,7 @@ func TestA103FileThatSomebodyHasOpenIsLeftAlone(t *testing.T) {
 func TestFilesThatAPersonMustDecideAboutAreRefusedUnchanged(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, script, want string }{
-		{"newer", "CREATE TABLE x (y); PRAGMA application_id = 1936614248; PRAGMA user_version = 101", "newer picosnitch"},
+		{"newer", "CREATE TABLE x (y); PRAGMA application_id = 1936614248; PRAGMA user_version = 102", "newer picosnitch"},
 		{"another program's version", "CREATE TABLE x (y); PRAGMA user_version = 7", "another program"},
 		{"another program's tables", "CREATE TABLE bookmarks (y)", "another program"},
 	} {
@@ -281,6 +281,34 @@ func TestAFullFileSystemIsARetry(t *testing.T) {
 	}
 }
 
+// TestAReadOnlyFileSystemIsARetry needs root for the mount.
+func TestAReadOnlyFileSystemIsARetry(t *testing.T) {
+	t.Parallel()
+	directory := tmpfs(t, "size=8m")
+	s := open(t, directory)
+	g := newGenerator(1)
+	apply(t, s, g.batch(10))
+	if err := s.close(); err != nil { // a file system with a file open to be written cannot be made read-only
+		t.Fatal(err)
+	}
+	if err := unix.Mount("", directory, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	b := g.batch(10)
+	wantRetry(t, s.Apply(t.Context(), b), "read-only")
+	if err := s.Health(t.Context()); err == nil {
+		t.Error("health says nothing")
+	}
+	if err := unix.Mount("", directory, "", unix.MS_REMOUNT, ""); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, s, b)
+	wantValue(t, s, "20", "SELECT count(*) FROM connections")
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // lack skips a test for want of something, where nobody promised it: CI has everything.
 func lack(t *testing.T, what string) {
 	t.Helper()
@@ -356,6 +384,9 @@ func TestSettingsAreChecked(t *testing.T) {
 		`{"retention_days": 1.5}`:                "retention_days",
 		`{"retention_days": null}`:               "retention_days",
 		`{"retention_days": 30, "retention": 1}`: `"retention"`,
+		`{"retention_bytes": 1000}`:              "retention_bytes",
+		`{"retention_bytes": "1 GB"}`:            "retention_bytes",
+		`{"retention_bytes": -1}`:                "retention_bytes",
 		`[]`:                                     "JSON object",
 	} {
 		if _, err := parseConfig([]byte(raw)); !errors.Is(err, sdk.ErrConfig) || !strings.Contains(err.Error(), want) {

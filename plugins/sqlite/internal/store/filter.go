@@ -23,9 +23,11 @@ func columnsByName() (map[string]column, error) {
 	if err != nil {
 		return nil, err
 	}
-	byName := make(map[string]column, len(list))
-	for _, c := range list {
-		byName[c.Name] = c
+	byName := make(map[string]column, len(list)+1)
+	for _, c := range append(list, remoteColumns()...) {
+		if _, ok := byName[c.Name]; !ok { // the last ones have only the site to add
+			byName[c.Name] = c
+		}
 	}
 	return byName, nil
 }
@@ -151,7 +153,7 @@ func (s *statement) test(c column, operator wire.Compare_Operator, raw []byte) (
 
 // subnet tests addresses by their bytes: those of a prefix lie between its first and its last.
 func (s *statement) subnet(c column, raw []byte) (func(string) string, error) {
-	if c.from != addressTable {
+	if !strings.Contains(c.from, addressTable) {
 		return nil, fmt.Errorf("%w: column %s holds no addresses; laddr and raddr do", sdk.ErrQuery, c.Name)
 	}
 	prefix, err := parsePrefix(string(raw))

@@ -5,14 +5,16 @@ import (
 	"database/sql/driver"
 	"encoding/binary"
 	"fmt"
+	"hash/maphash"
 	"time"
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
-// grace is how much later than needed `seen` is set, so that a row in steady use is written once an hour, not per batch.
-const grace = int64(time.Hour)
+// grace is how much later than needed `seen` is set, so that a row in steady use is written a few times a day, not with
+// every batch.
+const grace = int64(6 * time.Hour)
 
 // interner gives ids to what many flows share: text, addresses, executables, processes.
 //
@@ -23,6 +25,8 @@ type interner struct {
 	columns map[string]int // position of each column in a flat row of a flow
 	buf     []byte         // of the key being made
 	caches  map[string]*cache
+	seeds   [2]maphash.Seed
+	fast    [3]*cache // actors, remotes and traits by what their records are made of
 }
 
 // The statements that add a row or prolong the life of the one that is there.
@@ -35,6 +39,14 @@ superblock, dev, inode, ctime, size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
 boot_id, name, tty, kernel, uid, pid, inner_pid, start_time, exec_id, euid, gid, loginuid, session, unit_verified,
 pid_ns, mnt_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)` + prolong
 	prolong = ` ON CONFLICT (key) DO UPDATE SET seen = max(seen, excluded.seen) RETURNING id`
+
+	internActor   = `INSERT INTO actors (key, seen, process, parent, grandparent, program) VALUES (?, ?, ?, ?, ?, ?)` + prolong
+	internProgram = `INSERT INTO programs (key, seen, executable, name, uid, unit, container, pexecutable, pname, puid,
+gexecutable, gname, guid) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)` + prolong
+	internRemote = `INSERT INTO remotes (key, seen, raddr, domain, site, rport, direction, family, protocol)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)` + prolong
+	internTrait = `INSERT INTO traits (key, seen, laddr, result, layer, peer, domain_source, mapped, netns, ifindex,
+attribution, counting, existing, icmp_type, icmp_code) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)` + prolong
 
 	internWindow = `INSERT INTO windows (ended, started, started_boot, ended_boot, zone_offset, contime)
 VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET contime = contime RETURNING id`
@@ -50,13 +62,21 @@ func newInterner(c *conn) *interner {
 		internAddress:    newCache(8192),
 		internExecutable: newCache(2048),
 		internProcess:    newCache(8192),
-		internWindow:     newCache(256),
-	}}
+		internWindow:     newCache(1024),
+		internActor:      newCache(1024),
+		internProgram:    newCache(2048),
+		internRemote:     newCache(1024),
+		internTrait:      newCache(1024),
+	}, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
+		fast: [3]*cache{newCache(8192), newCache(8192), newCache(1024)}}
 }
 
 // forget drops the caches, after a rollback or when rows were removed.
 func (in *interner) forget() {
 	for _, c := range in.caches {
+		c.clear()
+	}
+	for _, c := range in.fast {
 		c.clear()
 	}
 }
@@ -76,6 +96,13 @@ func (in *interner) key() key {
 	return key(sum[:len(key{})])
 }
 
+// quick is a key of what is in memory only. Nobody outside knows the seeds, and 128 bits do not meet by chance.
+func (in *interner) quick(raw []byte) (k key) {
+	binary.LittleEndian.PutUint64(k[:8], maphash.Bytes(in.seeds[0], raw))
+	binary.LittleEndian.PutUint64(k[8:], maphash.Bytes(in.seeds[1], raw))
+	return k
+}
+
 // id finds or adds the row k of the table that statement fills. values gives the columns after key and seen; it is
 // called only if the database must be asked, and interns what they refer to with the `seen` it is given.
 func (in *interner) id(statement string, k key, until int64, values func(seen int64) ([]driver.Value, error)) (int64, error) {
@@ -92,7 +119,7 @@ func (in *interner) id(statement string, k key, until int64, values func(seen in
 	if err != nil {
 		return 0, err
 	}
-	c.put(k, cached{id, seen})
+	c.put(k, cached{id: id, seen: seen})
 	return id, nil
 }
 

@@ -82,8 +82,8 @@ func (in *interner) resolve(r *wire.Record) error {
 	for i, column := range sdk.ColumnsOf(sdk.KindHashResolved) {
 		columns[column.Name] = row[i].Any()
 	}
-	_, err := in.conn.exec(`UPDATE executables SET sha256 = ?, hash_status = ?, key = randomblob(16)
-WHERE inode = ? AND ctime = ? AND superblock = ? AND dev = ? AND size = ? AND hash_status = ?`,
+	_, err := in.conn.exec(`UPDATE executables SET sha256 = ?, hash_status = ?, key = randomblob(16), late = 1
+WHERE inode = ? AND ctime = ? AND superblock = ? AND dev = ? AND size = ? AND hash_status = ? AND sha256 = ''`,
 		columns["sha256"], columns["hash_status"], columns["inode"], columns["ctime"], columns["superblock"],
 		columns["dev"], columns["size"], sdk.HashStatusWord(wire.HashStatus_HASH_PENDING))
 	in.caches[internExecutable].clear()

@@ -5,11 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
-
-	"google.golang.org/protobuf/proto"
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
@@ -58,13 +55,17 @@ func (s *Store) Query(ctx context.Context, q *wire.Query, page func(*wire.QueryP
 
 // question is a query for flows, taken apart.
 type question struct {
-	query  *wire.Query
-	dims   []column
-	limit  int
-	cursor cursor
-	sort   []sortKey
+	query     *wire.Query
+	plan      plan
+	dims      []column // in terms of rows, or of the plan's family
+	limit     int
+	cursor    cursor
+	continued bool // the cursor came with the query
+	sort      []sortKey
 	statement
-	condition string // on f
+	condition        string // on f, a row of flows
+	carriedCondition string // on f, a row of the plan's family
+	progress         *progress
 }
 
 func (s *Store) flows(ctx context.Context, tx *sql.Tx, q *wire.Query, page func(*wire.QueryPage) error) error {
@@ -73,10 +74,14 @@ func (s *Store) flows(ctx context.Context, tx *sql.Tx, q *wire.Query, page func(
 		return err
 	}
 	out := &pager{send: page, page: &wire.QueryPage{}}
-	for _, d := range ask.dims {
-		out.page.Columns = append(out.page.Columns, d.Name)
+	out.page.Columns = append(out.page.Columns, q.GetBy()...)
+	if ask.plan.family == nil {
+		if ask.progress, err = s.begin(ctx, tx, q); err != nil {
+			return err
+		}
+		defer s.progress.end(ask.progress)
 	}
-	if q.GetTotals() {
+	if q.GetTotals() && ask.continued {
 		if out.page.Totals, err = ask.totals(ctx, tx); err != nil {
 			return err
 		}
@@ -94,14 +99,8 @@ func (s *Store) parse(ctx context.Context, tx *sql.Tx, q *wire.Query) (*question
 		}
 		ask.dims = append(ask.dims, c)
 	}
-	if n := q.GetLimit(); n > 0 {
-		ask.limit = int(min(n, maxLimit))
-	}
-	if q.GetBucket() < 0 {
-		return nil, fmt.Errorf("%w: bucket %d ns is negative", sdk.ErrQuery, q.GetBucket())
-	}
-	if _, err := loadZone(q.GetZone()); err != nil {
-		return nil, fmt.Errorf("%w: zone %q: %w", sdk.ErrQuery, sdk.EscapeString(q.GetZone()), err)
+	if err := ask.check(); err != nil {
+		return nil, err
 	}
 	var err error
 	if ask.sort, err = ask.order(); err != nil {
@@ -110,69 +109,163 @@ func (s *Store) parse(ctx context.Context, tx *sql.Tx, q *wire.Query) (*question
 	if ask.cursor, err = openCursor(q, len(ask.sort)); err != nil {
 		return nil, err
 	}
-	if ask.cursor.Newest == 0 {
+	ask.continued = ask.cursor.Newest != 0
+	if !ask.continued {
 		if err := tx.QueryRowContext(ctx, "SELECT coalesce(max(id), 0) FROM flows").Scan(&ask.cursor.Newest); err != nil {
 			return nil, fmt.Errorf("query: %w", err)
 		}
 	}
-	ask.condition, err = ask.where()
-	return ask, err
+	if ask.condition, err = ask.where(); err != nil {
+		return nil, err
+	}
+	if s.rowsOnly { // a test compares
+		ask.plan = plan{}
+		return ask, nil
+	}
+	return ask, ask.usePlan(ctx, tx)
 }
 
-// where is the condition on f: filter, range, and only what was there when the first page was made.
+// check finds what is wrong with a query beside its columns.
+func (ask *question) check() error {
+	q := ask.query
+	if n := q.GetLimit(); n > 0 {
+		ask.limit = int(min(n, maxLimit))
+	}
+	if q.GetBucket() < 0 {
+		return fmt.Errorf("%w: bucket %d ns is negative", sdk.ErrQuery, q.GetBucket())
+	}
+	if q.GetOthers() && q.GetBucket() > 0 {
+		return fmt.Errorf("%w: others are not to be had with a bucket", sdk.ErrQuery)
+	}
+	if _, err := loadZone(q.GetZone()); err != nil {
+		return fmt.Errorf("%w: zone %q: %w", sdk.ErrQuery, sdk.EscapeString(q.GetZone()), err)
+	}
+	return nil
+}
+
+// usePlan plans, and if roll-ups serve says the query in their terms.
+func (ask *question) usePlan(ctx context.Context, tx *sql.Tx) error {
+	f, err := readFacts(ctx, tx)
+	if err != nil {
+		return err
+	}
+	var carried map[string]column
+	if ask.plan, carried, err = choose(ask.query, f); err != nil || ask.plan.family == nil {
+		return err
+	}
+	types := ask.columns
+	ask.columns = make(map[string]column, len(carried))
+	for name, c := range carried {
+		c.Type = types[name].Type
+		ask.columns[name] = c
+	}
+	for i, d := range ask.dims {
+		ask.dims[i] = ask.columns[d.Name]
+	}
+	ask.terms = 0
+	ask.carriedCondition, err = ask.filter(ask.query.GetWhere(), 0)
+	return err
+}
+
+// where is the condition on f: filter, and only what was there when the first page was made.
 func (ask *question) where() (string, error) {
 	filter, err := ask.filter(ask.query.GetWhere(), 0)
 	if err != nil {
 		return "", err
 	}
-	parts := []string{filter, "f.id <= " + ask.bind(ask.cursor.Newest)}
+	parts := []string{filter}
 	if !ask.layers {
 		parts = append(parts, fmt.Sprintf("f.kind < %d", kindOther))
-	}
-	if start, end := ask.query.GetStart(), ask.query.GetEnd(); start != 0 || end != 0 {
-		if end == 0 {
-			end = math.MaxInt64
-		}
-		parts = append(parts, fmt.Sprintf("f.window IN (SELECT id FROM windows WHERE ended >= %s AND ended < %s)",
-			ask.bind(start), ask.bind(end)))
 	}
 	return strings.Join(parts, " AND "), nil
 }
 
-// grouped is the statement that sums up. It groups twice: first by the numbers that the dimensions follow from, over all
-// rows, then by the dimensions' values, over what is left, so that text is looked up a few times instead of once a row.
-func (ask *question) grouped() string {
+// keys are the columns of f that the dimensions follow from.
+func (ask *question) keys() []string {
 	var keys []string
 	for _, d := range ask.dims {
-		keys = append(keys, "f."+d.base)
-	}
-	if ask.query.GetBucket() > 0 {
-		keys = append(keys, "f.window")
+		if d.base != "" {
+			keys = append(keys, d.base)
+		}
 	}
 	slices.Sort(keys)
-	keys = slices.Compact(keys)
+	return slices.Compact(keys)
+}
 
-	var outer, groups []string
+// grouped is the statement that sums up. It groups three times: by the numbers that the dimensions follow from where the
+// rows lie, then all of that by the numbers and the bucket, then by the dimensions' values, so that text is looked up a
+// few times instead of once a row.
+func (ask *question) grouped() string {
+	keys := ask.keys()
+	var source string
+	if ask.plan.family != nil {
+		source = ask.fromRollUps(keys)
+	} else {
+		source = ask.fromRows(keys)
+	}
+	inner, outer, groups := slices.Clone(keys), []string{}, []string{}
+	if ask.query.GetBucket() > 0 {
+		inner = append(inner, ask.bucketExpression("t", ask.query.GetBucket(), ask.query.GetZone())+" AS bucket_start")
+		keys = append(keys, "bucket_start")
+	}
 	for i, d := range ask.dims {
 		outer = append(outer, fmt.Sprintf("%s AS c%d", d.expression(), i))
 		groups = append(groups, fmt.Sprintf("c%d", i))
 	}
 	if ask.query.GetBucket() > 0 {
-		outer = append(outer, fmt.Sprintf("bucket((SELECT ended FROM windows WHERE id = f.window), %s, %s) AS bucket_start",
-			ask.bind(ask.query.GetBucket()), ask.bind(ask.query.GetZone())))
+		outer = append(outer, "bucket_start")
 		groups = append(groups, "bucket_start")
 	}
-	inner := slices.Clone(keys)
+	for i := range measures() {
+		inner = append(inner, fmt.Sprintf("sum(m%d) AS m%d", i, i))
+		outer = append(outer, fmt.Sprintf("coalesce(sum(m%d), 0) AS m%d", i, i))
+	}
+	having := ""
+	if len(groups) > 0 {
+		having = fmt.Sprintf(" HAVING sum(m%d) > 0", len(measures())-1)
+	}
+	return fmt.Sprintf("SELECT %s FROM (SELECT %s FROM (%s)%s) f%s%s",
+		strings.Join(outer, ", "), strings.Join(inner, ", "), source, by(keys), by(groups), having)
+}
+
+// fromRows is the sums of all rows that the query is about, batch by batch, which is the order in which they lie.
+func (ask *question) fromRows(keys []string) string {
+	columns, groups := make([]string, 0, len(keys)+1), make([]string, 0, len(keys)+1)
+	for _, k := range keys {
+		columns, groups = append(columns, "f."+k+" AS "+k), append(groups, "f."+k)
+	}
+	if ask.query.GetBucket() > 0 {
+		columns = append(columns, "(SELECT ended FROM windows WHERE id = f.window) AS t")
+		groups = append(groups, "f.window")
+	}
 	for i, m := range measures() {
 		sum := "count(*)"
 		if m[1] != "" {
 			sum = "sum(f." + m[1] + ")"
 		}
-		inner = append(inner, fmt.Sprintf("%s AS m%d", sum, i))
-		outer = append(outer, fmt.Sprintf("coalesce(sum(m%d), 0) AS m%d", i, i))
+		columns = append(columns, fmt.Sprintf("%s AS m%d", sum, i))
 	}
-	return fmt.Sprintf("SELECT %s FROM (SELECT %s FROM flows f WHERE %s%s) f%s",
-		strings.Join(outer, ", "), strings.Join(inner, ", "), ask.condition, by(keys), by(groups))
+	return fmt.Sprintf("SELECT %s FROM %s WHERE %s AND %s%s", strings.Join(columns, ", "), scanFrom, ask.scanCondition(),
+		ask.condition, by(groups))
+}
+
+// scanFrom reads flows in the order in which they lie.
+const scanFrom = "batches b CROSS JOIN flows f ON f.id BETWEEN b.start AND b.stop"
+
+// scanCondition limits a scan to the range, and to what was there when the first page was made. Windows are looked up
+// only in batches that the range cuts.
+func (ask *question) scanCondition() string {
+	parts := []string{"f.id <= " + ask.bind(ask.cursor.Newest)}
+	if ask.progress != nil {
+		parts = append([]string{fmt.Sprintf("tick(%s, b.stop - b.start + 1)", ask.bind(ask.progress.id))}, parts...)
+	}
+	if ask.query.GetStart() == 0 && ask.query.GetEnd() == 0 {
+		return strings.Join(parts, " AND ")
+	}
+	from, to := rangeOf(ask.query)
+	a, z := ask.bind(from), ask.bind(to)
+	parts = append([]string{fmt.Sprintf("b.newest >= %s AND b.oldest < %s", a, z)}, parts...)
+	return strings.Join(append(parts, fmt.Sprintf("(b.oldest >= %s AND b.newest < %s OR %s)", a, z, ask.withinSQL(from, to))), " AND ")
 }
 
 func by(keys []string) string {
@@ -185,118 +278,15 @@ func by(keys []string) string {
 // totals sums up everything that matches.
 func (ask *question) totals(ctx context.Context, tx *sql.Tx) (*wire.Measures, error) {
 	total := *ask
-	total.dims, total.query = nil, &wire.Query{}
+	total.dims, total.query = nil, &wire.Query{Start: ask.query.GetStart(), End: ask.query.GetEnd()}
 	total.args = slices.Clone(ask.args)
-	var sums [8]int64
-	dest := make([]any, len(sums))
-	for i := range sums {
-		dest[i] = &sums[i]
+	var all [8]int64
+	dest := make([]any, len(all))
+	for i := range all {
+		dest[i] = &all[i]
 	}
 	if err := tx.QueryRowContext(ctx, total.grouped(), total.args...).Scan(dest...); err != nil {
 		return nil, fmt.Errorf("query totals: %w", err)
 	}
-	return toMeasures(sums[:]), nil
-}
-
-// rows sends the rows, and with the last page the cursor if there are more.
-func (ask *question) rows(ctx context.Context, tx *sql.Tx, out *pager) error {
-	text := "SELECT * FROM (" + ask.grouped() + ")" + ask.after() + ask.orderBy() + " LIMIT " + ask.bind(int64(ask.limit)+1)
-	rows, err := tx.QueryContext(ctx, text, ask.args...)
-	if err != nil {
-		return fmt.Errorf("query: %w", err)
-	}
-	defer rows.Close()
-	width := len(ask.dims) + len(measures())
-	if ask.query.GetBucket() > 0 {
-		width++
-	}
-	values, dest := make([]any, width), make([]any, width)
-	for i := range values {
-		dest[i] = &values[i]
-	}
-	last := make([]any, width)
-	for count := 0; rows.Next(); count++ {
-		if count == ask.limit {
-			if out.page.Cursor, err = ask.seal(last); err != nil {
-				return err
-			}
-			break
-		}
-		if err := rows.Scan(dest...); err != nil {
-			return fmt.Errorf("query: %w", err)
-		}
-		copy(last, values)
-		if err := out.row(ask.toRow(values)); err != nil {
-			return err
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("query: %w", err)
-	}
-	return out.send(out.page)
-}
-
-// toRow makes a row of the answer of one of the statement.
-func (ask *question) toRow(values []any) *wire.QueryRow {
-	row := &wire.QueryRow{}
-	for i := range ask.dims {
-		switch v := values[i].(type) {
-		case int64:
-			row.Values = append(row.Values, &wire.Value{Kind: &wire.Value_Number{Number: v}})
-		case string:
-			row.Values = append(row.Values, &wire.Value{Kind: &wire.Value_Text{Text: unescape(v)}})
-		default:
-			row.Values = append(row.Values, &wire.Value{})
-		}
-	}
-	values = values[len(ask.dims):]
-	if ask.query.GetBucket() > 0 {
-		row.Bucket, _ = values[0].(int64)
-		values = values[1:]
-	}
-	sums := make([]int64, len(values))
-	for i, v := range values {
-		sums[i], _ = v.(int64)
-	}
-	row.Measures = toMeasures(sums)
-	return row
-}
-
-// unescape gives the bytes back that a text was made of: an answer may be put into a filter as it is.
-func unescape(text string) []byte {
-	raw, err := sdk.Unescape(text)
-	if err != nil {
-		return []byte(text) // not written by us
-	}
-	return raw
-}
-
-func toMeasures(n []int64) *wire.Measures {
-	return &wire.Measures{Sent: uint64(n[0]), Received: uint64(n[1]), Sends: uint64(n[2]), Receives: uint64(n[3]),
-		Connects: uint64(n[4]), Accepts: uint64(n[5]), Failures: uint64(n[6]), Rows: uint64(n[7])}
-}
-
-// pager gathers rows into pages.
-type pager struct {
-	send    func(*wire.QueryPage) error
-	page    *wire.QueryPage
-	size    int
-	scanned int64
-}
-
-func (p *pager) row(r *wire.QueryRow) error {
-	p.page.Rows = append(p.page.Rows, r)
-	p.scanned += int64(r.GetMeasures().GetRows())
-	p.page.Scanned = p.scanned
-	return p.grew(proto.Size(r))
-}
-
-// grew notes that the page has become larger and sends it if it is large enough.
-func (p *pager) grew(bytes int) error {
-	if p.size += bytes; p.size < pageBytes {
-		return nil
-	}
-	page := p.page
-	p.page, p.size = &wire.QueryPage{Scanned: p.scanned}, 0
-	return p.send(page)
+	return toMeasures(all[:]), nil
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -98,7 +100,7 @@ func TestTheJanitorAppliesRetentionByItself(t *testing.T) {
 	apply(t, s, batch(1, 1, old))
 	s.stop()
 	s.wait.Wait()
-	s.startJanitor() // again, so that the test need not wait for its next round
+	s.startJanitor(t.Context()) // again, so that the test need not wait for its next round
 	deadline := time.Now().Add(30 * time.Second)
 	for value(t, s, "SELECT count(*) FROM flows") != "0" {
 		if time.Now().After(deadline) {
@@ -106,4 +108,77 @@ func TestTheJanitorAppliesRetentionByItself(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// live stores a day's rows at a time and does what retention asks for, by a clock of its own.
+func live(t *testing.T, s *Store, days int64, rowsADay int) {
+	t.Helper()
+	g := newGenerator(1)
+	for d := range days {
+		b := g.batch(rowsADay)
+		for i, r := range b.GetRecords() {
+			end := start + d*day + int64(i)*day/int64(rowsADay)
+			r.GetFlow().Window = &wire.Window{Start: end - 10*second, End: end}
+		}
+		b.Raw = nil
+		apply(t, s, b)
+		s.now = func() time.Time { return time.Unix(0, start+(d+1)*day) }
+		if err := s.round(t.Context(), func() error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestSixtyDaysWithinSomeBytesStayWithinThemAndKeepTheNewest(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	s.config.maxBytes = 3 << 19 // less than a person may set, so that the test is short
+	live(t, s, 60, 400)
+	size, _, err := s.writer.conn.number("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
+	if err != nil || size > 3<<20 {
+		t.Errorf("%d bytes, %v, want about %d", size, err, s.config.maxBytes)
+	}
+	wantValue(t, s, "1", "SELECT count(*) > 1200 FROM flows") // three days and more
+	wantValue(t, s, "1", "SELECT max(ended) > ? FROM windows", start+59*day)
+	wantSound(t, s)
+}
+
+func TestSixtyDaysByTheClockKeepTheDaysAskedForAndTheirSums(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	s.config.retention = 10 * 24 * time.Hour
+	live(t, s, 60, 100)
+	wantValue(t, s, "1000", "SELECT count(*) FROM connections")
+	wantSound(t, s)
+	wantValue(t, s, "10", "SELECT count(DISTINCT bucket) FROM program_sums WHERE width = 86400")
+	wantValue(t, s, "1", "SELECT count(DISTINCT bucket) BETWEEN 2 * 100 - 2 AND 2 * 100 FROM program_sums WHERE width = 60")
+	want, _ := ask(t, s, &wire.Query{By: []string{"exe"}})
+	s.rowsOnly = true
+	got, _ := ask(t, s, &wire.Query{By: []string{"exe"}})
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestABatchDoesNotWaitForRetention(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	g := newGenerator(1)
+	for range 10 {
+		apply(t, s, g.batch(3000))
+	}
+	cutoff := time.Unix(0, start).Add(1000 * time.Hour)
+	steps, longest := 0, time.Duration(0)
+	for more := true; more; steps++ {
+		at := time.Now()
+		var err error
+		if more, err = s.step(t.Context(), cutoff); err != nil {
+			t.Fatal(err)
+		}
+		longest = max(longest, time.Since(at))
+	}
+	if steps < 15 {
+		t.Errorf("30,000 rows went in %d steps: a batch has to wait for a long one", steps)
+	}
+	t.Logf("%d steps, the longest took %v", steps, longest) // measured only: other programs run too
 }

@@ -3,9 +3,10 @@
 //
 // # Concurrency
 //
-// One connection writes. Who has the token of Store.turn may use it: Apply, for a batch, or the janitor, for one small
-// step of retention. Queries run on connections of their own, which cannot write, and see the last committed state. The
-// janitor is the only goroutine; Drain ends it and waits for it.
+// One connection writes. Who has the token of Store.turn may use it: Apply, for a batch, the janitor, for one small step of
+// retention, or an import, for some rows. Queries, checks and exports run on connections of their own, which cannot write,
+// and see the last committed state. The janitor and the import of an old database are goroutines that Drain ends and
+// waits for; a query that scans has one that tells how far it is, and waits for it.
 package store
 
 import (
@@ -14,9 +15,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"modernc.org/sqlite"
 
@@ -26,10 +29,17 @@ import (
 // name is the plugin's.
 const name = "sqlite"
 
+// temporaryEnv tells SQLite where a large query may sort. It is read once, when the process opens its first database. The
+// sandbox has no room elsewhere.
+const temporaryEnv = "SQLITE_TMPDIR"
+
 // Store is the sqlite plugin. It implements [sdk.Store].
 type Store struct {
-	driver  *sqlite.Driver
-	columns map[string]column
+	now      func() time.Time
+	progress *scans
+	rowsOnly bool // queries use no roll-ups: a test compares
+	driver   *sqlite.Driver
+	columns  map[string]column
 
 	settings sdk.Settings
 	config   config
@@ -37,10 +47,12 @@ type Store struct {
 	readers  atomic.Pointer[sql.DB]
 
 	turn   chan struct{} // holds one token; its owner may use writer
+	place  place         // where writer writes
 	writer *writer       // nil when read-only, or when a damaged file could not be replaced yet
 
-	stop context.CancelFunc
-	wait sync.WaitGroup
+	importing importing
+	stop      context.CancelFunc
+	wait      sync.WaitGroup
 
 	mu      sync.Mutex
 	trouble error // of the last Apply or step of retention, guarded by mu
@@ -48,7 +60,7 @@ type Store struct {
 
 // New makes a store that has opened nothing yet.
 func New() *Store {
-	s := &Store{turn: make(chan struct{}, 1), stop: func() {}}
+	s := &Store{now: time.Now, progress: newScans(), turn: make(chan struct{}, 1), stop: func() {}}
 	s.turn <- struct{}{}
 	return s
 }
@@ -58,7 +70,7 @@ func (s *Store) Describe() sdk.Description {
 	return sdk.Description{
 		Name:         name,
 		Version:      "1",
-		Needs:        sdk.Needs{MemoryMB: 256, DiskMB: 1024},
+		Needs:        sdk.Needs{MemoryMB: 256, DiskMB: 16384},
 		ConfigSchema: configSchema,
 	}
 }
@@ -73,7 +85,7 @@ func (s *Store) Configure(ctx context.Context, settings sdk.Settings) error {
 	if s.columns, err = columnsByName(); err != nil {
 		return err
 	}
-	if s.driver, err = newDriver(); err != nil {
+	if s.driver, err = newDriver(s.progress); err != nil {
 		return err
 	}
 	directory, err := filepath.Abs(settings.Directory)
@@ -81,13 +93,22 @@ func (s *Store) Configure(ctx context.Context, settings sdk.Settings) error {
 		return fmt.Errorf("%w: directory: %w", sdk.ErrConfig, err)
 	}
 	s.settings, s.path = settings, filepath.Join(directory, fileName)
+	if !settings.ReadOnly && os.Getenv(temporaryEnv) == "" {
+		if err := os.Setenv(temporaryEnv, directory); err != nil {
+			return fmt.Errorf("set %s: %w", temporaryEnv, err)
+		}
+	}
 	if settings.ReadOnly {
 		return s.openReadOnly(ctx)
 	}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
-	s.startJanitor()
+	removeLeftovers(directory)
+	background, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.startImport(background)
+	s.startJanitor(background)
 	return nil
 }
 
@@ -115,7 +136,7 @@ func (s *Store) open(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, conn.close())
 	}
-	s.writer = newWriter(conn)
+	s.writer, s.place = newWriter(conn), placeOf(s.path)
 	s.readers.Store(readers)
 	return nil
 }
@@ -123,7 +144,8 @@ func (s *Store) open(ctx context.Context) error {
 // Watermarks tells what is stored of this host's epochs.
 func (s *Store) Watermarks(ctx context.Context) ([]sdk.Watermark, error) {
 	rows, err := s.readers.Load().QueryContext(ctx,
-		"SELECT epoch, sequence FROM epochs WHERE host_id = ? AND sequence > 0 ORDER BY id", s.settings.HostID[:])
+		`SELECT epoch, sequence FROM (SELECT id, epoch, sequence FROM epochs WHERE host_id = ? AND sequence > 0 AND origin = ''
+ORDER BY id DESC LIMIT 64) ORDER BY id`, s.settings.HostID[:])
 	if err != nil {
 		return nil, fmt.Errorf("read watermarks: %w", err)
 	}
@@ -164,6 +186,12 @@ func (s *Store) Apply(ctx context.Context, b *sdk.Batch) error {
 
 // apply stores a batch. When the file turns out to be damaged it is set aside, and a new one begins.
 func (s *Store) apply(ctx context.Context, b *sdk.Batch) error {
+	if s.writer != nil && s.place.left(s.path) {
+		slog.Error("sqlite: the database was deleted or replaced by another program; what lies there now is opened", "path", s.path)
+		if err := s.close(); err != nil {
+			slog.Warn("sqlite: close what was deleted", "error", err)
+		}
+	}
 	if s.writer == nil {
 		if err := s.open(ctx); err != nil {
 			return err
@@ -192,7 +220,28 @@ func (s *Store) apply(ctx context.Context, b *sdk.Batch) error {
 func (s *Store) Health(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.importing.mu.Lock()
+	defer s.importing.mu.Unlock()
+	if s.trouble == nil && s.importing.err != nil {
+		return fmt.Errorf("take over %s: %w", oldFile, s.importing.err)
+	}
 	return s.trouble
+}
+
+// Metrics tells sizes, and how far an import in the background is, for [sdk.Meter].
+func (s *Store) Metrics(ctx context.Context) map[string]int64 {
+	s.importing.mu.Lock()
+	m := map[string]int64{"import_rows": s.importing.rows, "import_rows_total": s.importing.total}
+	s.importing.mu.Unlock()
+	if readers := s.readers.Load(); readers != nil {
+		var bytes, free int64
+		err := readers.QueryRowContext(ctx, `SELECT page_count * page_size, freelist_count * page_size
+FROM pragma_page_count, pragma_page_size, pragma_freelist_count`).Scan(&bytes, &free)
+		if err == nil {
+			m["database_bytes"], m["database_free_bytes"] = bytes, free
+		}
+	}
+	return m
 }
 
 func (s *Store) setTrouble(err error) {

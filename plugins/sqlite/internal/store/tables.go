@@ -1,7 +1,7 @@
 package store
 
 // tables makes the tables of a new file.
-const tables = `-- Tables of snitch.db, version 100. docs/schema.md explains them. Times are nanoseconds UTC, sizes bytes. Unsigned
+const tables = `-- Tables of snitch.db, version 101. docs/schema.md explains them. Times are nanoseconds UTC, sizes bytes. Unsigned
 -- numbers of 64 bits are kept as the signed number of the same bits. 'seen' is a time after which no flow refers to the
 -- row, so that retention finds what is left over without a look at the flows.
 
@@ -12,8 +12,17 @@ CREATE TABLE epochs (
   epoch    BLOB    NOT NULL,
   sequence INTEGER NOT NULL,
   chain    BLOB    NOT NULL, -- hash of the batch that ends there
+  origin   TEXT    NOT NULL DEFAULT '', -- the file that the rows were imported from
   UNIQUE (host_id, epoch)
 ) STRICT;
+
+-- What holds for the whole file. 'floor': rows that ended before it may be deleted already, and roll-ups do not count
+-- there. 'minutes': the same for roll-ups by minute.
+CREATE TABLE state (
+  name  TEXT    PRIMARY KEY,
+  value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO state VALUES ('floor', -9223372036854775807), ('minutes', -9223372036854775807);
 
 -- One row per batch that was stored. They stay when retention deletes their rows: they are the anchors of the chain.
 CREATE TABLE batches (
@@ -23,6 +32,10 @@ CREATE TABLE batches (
   last     INTEGER NOT NULL,
   previous BLOB    NOT NULL, -- chain hash of the batch before it
   root     BLOB    NOT NULL, -- Merkle root over its records
+  start    INTEGER NOT NULL DEFAULT 1, -- ids of its flows: start to stop
+  stop     INTEGER NOT NULL DEFAULT 0,
+  oldest   INTEGER NOT NULL DEFAULT 0, -- end of the earliest and of the latest window of its flows
+  newest   INTEGER NOT NULL DEFAULT 0,
   UNIQUE (epoch, first)
 ) STRICT;
 
@@ -73,7 +86,8 @@ CREATE TABLE executables (
   dev         INTEGER NOT NULL,
   inode       INTEGER NOT NULL,
   ctime       INTEGER NOT NULL,
-  size        INTEGER NOT NULL
+  size        INTEGER NOT NULL,
+  late        INTEGER NOT NULL DEFAULT 0 -- 1: the hash came after the records, which were 'pending' and had none
 ) STRICT;
 CREATE INDEX executables_file ON executables (inode, ctime);
 
@@ -107,42 +121,62 @@ CREATE TABLE processes (
 ) STRICT;
 CREATE INDEX processes_seen ON processes (seen);
 
--- What one process exchanged with one peer in one window (kind 1: counted at the socket, kind 3: at another
--- layer), or one execution (kind 2). 'connections' shows kinds 1 and 2.
-CREATE TABLE flows (
+-- Who: a process instance and who started it.
+CREATE TABLE actors (
+  id          INTEGER PRIMARY KEY,
+  key         BLOB    NOT NULL UNIQUE,
+  seen        INTEGER NOT NULL,
+  process     INTEGER NOT NULL REFERENCES processes (id),
+  parent      INTEGER NOT NULL REFERENCES processes (id),
+  grandparent INTEGER NOT NULL REFERENCES processes (id),
+  program     INTEGER NOT NULL REFERENCES programs (id)
+) STRICT;
+CREATE INDEX actors_seen ON actors (seen);
+
+-- What of an actor the roll-ups carry: everything but the process instances and their command lines.
+CREATE TABLE programs (
+  id          INTEGER PRIMARY KEY,
+  key         BLOB    NOT NULL UNIQUE,
+  seen        INTEGER NOT NULL,
+  executable  INTEGER NOT NULL REFERENCES executables (id),
+  name        TEXT    NOT NULL,
+  uid         INTEGER NOT NULL,
+  unit        INTEGER NOT NULL REFERENCES texts (id),
+  container   INTEGER NOT NULL REFERENCES texts (id),
+  pexecutable INTEGER NOT NULL REFERENCES executables (id),
+  pname       TEXT    NOT NULL,
+  puid        INTEGER NOT NULL,
+  gexecutable INTEGER NOT NULL REFERENCES executables (id),
+  gname       TEXT    NOT NULL,
+  guid        INTEGER NOT NULL
+) STRICT;
+
+-- The other end, as the roll-ups carry it too.
+CREATE TABLE remotes (
+  id        INTEGER PRIMARY KEY,
+  key       BLOB    NOT NULL UNIQUE,
+  seen      INTEGER NOT NULL,
+  raddr     INTEGER NOT NULL REFERENCES addresses (id),
+  domain    INTEGER NOT NULL REFERENCES texts (id),
+  site      INTEGER NOT NULL REFERENCES texts (id), -- the part of the domain that somebody registered
+  rport     INTEGER NOT NULL,
+  direction INTEGER NOT NULL,
+  family    INTEGER NOT NULL,
+  protocol  INTEGER NOT NULL
+) STRICT;
+CREATE INDEX remotes_seen ON remotes (seen);
+
+-- What few combinations of exist: how it was seen, and this end.
+CREATE TABLE traits (
   id            INTEGER PRIMARY KEY,
-  batch         INTEGER NOT NULL REFERENCES batches (id),
-  sequence      INTEGER NOT NULL,
-  kind          INTEGER NOT NULL,
-  window        INTEGER NOT NULL REFERENCES windows (id),
-  process       INTEGER NOT NULL REFERENCES processes (id),
-  parent        INTEGER NOT NULL REFERENCES processes (id),
-  grandparent   INTEGER NOT NULL REFERENCES processes (id),
+  key           BLOB    NOT NULL UNIQUE,
+  seen          INTEGER NOT NULL,
   laddr         INTEGER NOT NULL REFERENCES addresses (id),
-  raddr         INTEGER NOT NULL REFERENCES addresses (id),
-  domain        INTEGER NOT NULL REFERENCES texts (id),
-  candidates    TEXT    NOT NULL, -- here and not in texts: hardly any flow has some, and empty text takes no space
-  truncated     TEXT    NOT NULL,
-  sent          INTEGER NOT NULL,
-  received      INTEGER NOT NULL,
-  sends         INTEGER NOT NULL,
-  receives      INTEGER NOT NULL,
-  connects      INTEGER NOT NULL,
-  accepts       INTEGER NOT NULL,
-  failures      INTEGER NOT NULL,
-  listens       INTEGER NOT NULL,
-  lport         INTEGER NOT NULL,
-  rport         INTEGER NOT NULL,
-  direction     INTEGER NOT NULL,
   result        INTEGER NOT NULL,
   layer         INTEGER NOT NULL,
-  family        INTEGER NOT NULL,
-  protocol      INTEGER NOT NULL,
   peer          INTEGER NOT NULL,
   domain_source INTEGER NOT NULL,
   mapped        INTEGER NOT NULL,
-  folded_peers  INTEGER NOT NULL,
-  socket        INTEGER NOT NULL,
   netns         INTEGER NOT NULL,
   ifindex       INTEGER NOT NULL,
   attribution   INTEGER NOT NULL,
@@ -151,7 +185,38 @@ CREATE TABLE flows (
   icmp_type     INTEGER NOT NULL,
   icmp_code     INTEGER NOT NULL
 ) STRICT;
+
+-- What one process exchanged with one peer in one window (kind 1: counted at the socket, kind 3: at another
+-- layer), or one execution (kind 2). 'connections' shows kinds 1 and 2.
+CREATE TABLE flows (
+  id        INTEGER PRIMARY KEY,
+  batch     INTEGER NOT NULL REFERENCES batches (id),
+  sequence  INTEGER NOT NULL,
+  kind      INTEGER NOT NULL,
+  window    INTEGER NOT NULL REFERENCES windows (id),
+  actor     INTEGER NOT NULL REFERENCES actors (id),
+  remote    INTEGER NOT NULL REFERENCES remotes (id),
+  trait     INTEGER NOT NULL REFERENCES traits (id),
+  lport     INTEGER NOT NULL,
+  socket    INTEGER NOT NULL,
+  sent      INTEGER NOT NULL,
+  received  INTEGER NOT NULL,
+  sends     INTEGER NOT NULL,
+  receives  INTEGER NOT NULL,
+  connects  INTEGER NOT NULL,
+  accepts   INTEGER NOT NULL,
+  failures  INTEGER NOT NULL,
+  listens   INTEGER NOT NULL
+) STRICT;
 CREATE INDEX flows_window ON flows (window);
+
+-- What hardly any flow has.
+CREATE TABLE flow_rare (
+  flow         INTEGER PRIMARY KEY REFERENCES flows (id) ON DELETE CASCADE,
+  folded_peers INTEGER NOT NULL,
+  candidates   TEXT    NOT NULL,
+  truncated    TEXT    NOT NULL
+) STRICT;
 
 -- Every name that was known for the remote address, where there was more than the one in 'domain'.
 CREATE TABLE flow_domains (
@@ -162,6 +227,56 @@ CREATE TABLE flow_domains (
   age      INTEGER NOT NULL, -- of the evidence, in nanoseconds
   scope    TEXT    NOT NULL,
   PRIMARY KEY (flow, position)
+) STRICT, WITHOUT ROWID;
+
+-- Roll-ups: sums over the flows of kinds 1 and 2 whose window ended in the span of 'width' seconds (a minute, an hour, a
+-- day; of remotes also 6 hours and 5 days) that begins at 'bucket' (seconds UTC). They change in the transaction that
+-- changes the flows.
+CREATE TABLE program_sums (
+  width    INTEGER NOT NULL,
+  bucket   INTEGER NOT NULL,
+  program  INTEGER NOT NULL,
+  sent     INTEGER NOT NULL,
+  received INTEGER NOT NULL,
+  sends    INTEGER NOT NULL,
+  receives INTEGER NOT NULL,
+  connects INTEGER NOT NULL,
+  accepts  INTEGER NOT NULL,
+  failures INTEGER NOT NULL,
+  rows     INTEGER NOT NULL,
+  PRIMARY KEY (width, bucket, program)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE remote_sums (
+  width    INTEGER NOT NULL,
+  bucket   INTEGER NOT NULL,
+  remote   INTEGER NOT NULL,
+  sent     INTEGER NOT NULL,
+  received INTEGER NOT NULL,
+  sends    INTEGER NOT NULL,
+  receives INTEGER NOT NULL,
+  connects INTEGER NOT NULL,
+  accepts  INTEGER NOT NULL,
+  failures INTEGER NOT NULL,
+  rows     INTEGER NOT NULL,
+  PRIMARY KEY (width, bucket, remote)
+) STRICT, WITHOUT ROWID;
+
+-- By program and remote together, by day only.
+CREATE TABLE pair_sums (
+  width    INTEGER NOT NULL,
+  bucket   INTEGER NOT NULL,
+  program  INTEGER NOT NULL,
+  remote   INTEGER NOT NULL,
+  sent     INTEGER NOT NULL,
+  received INTEGER NOT NULL,
+  sends    INTEGER NOT NULL,
+  receives INTEGER NOT NULL,
+  connects INTEGER NOT NULL,
+  accepts  INTEGER NOT NULL,
+  failures INTEGER NOT NULL,
+  rows     INTEGER NOT NULL,
+  PRIMARY KEY (width, bucket, program, remote)
 ) STRICT, WITHOUT ROWID;
 
 -- 'record' is the whole record as it came, an encoded Record of record.proto.

@@ -1,0 +1,200 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/picosnitch/picosnitch/sdk"
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
+)
+
+const (
+	evidencePage = 256  // batches
+	maxMissing   = 1000 // sequences named per batch
+)
+
+// Evidence makes the Merkle root of every batch again from the rows themselves, see [sdk.Witness]. Which row was changed
+// cannot be told from a root: only what is missing is named.
+func (s *Store) Evidence(ctx context.Context, hostID []byte, page func(*wire.EvidencePage) error) error {
+	return s.reading(ctx, func(tx *sql.Tx) error {
+		out := &wire.EvidencePage{}
+		err := eachProof(ctx, tx, hostID, func(e *wire.BatchEvidence) error {
+			if out.Batches = append(out.Batches, e); len(out.Batches) < evidencePage {
+				return nil
+			}
+			full := out
+			out = &wire.EvidencePage{}
+			return page(full)
+		})
+		if err != nil {
+			return err
+		}
+		return page(out)
+	})
+}
+
+// reading runs f in a transaction that sees one state of the file.
+func (s *Store) reading(ctx context.Context, f func(*sql.Tx) error) error {
+	readers := s.readers.Load()
+	if readers == nil {
+		return errNotOpen
+	}
+	tx, err := readers.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // it only read
+	err = f(tx)
+	if ctx.Err() != nil {
+		return ctx.Err() // the driver's word for it is an interrupted statement
+	}
+	return err
+}
+
+// proof is what is known of a batch before its rows are looked at.
+type proof struct {
+	*wire.BatchEvidence
+	id, start, stop int64
+}
+
+// eachProof calls take with the evidence of each batch that the host delivered, run by run.
+func eachProof(ctx context.Context, tx *sql.Tx, hostID []byte, take func(*wire.BatchEvidence) error) error {
+	var floor int64
+	if err := tx.QueryRowContext(ctx, "SELECT value FROM state WHERE name = 'floor'").Scan(&floor); err != nil {
+		return fmt.Errorf("evidence: %w", err)
+	}
+	rows, err := newFlattener(ctx, tx, true)
+	if err != nil {
+		return err
+	}
+	defer rows.close()
+	leaf := leafMaker()
+	for after := (proof{BatchEvidence: &wire.BatchEvidence{}}); ; {
+		list, err := proofs(ctx, tx, hostID, after)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		for _, p := range list {
+			leaves := make(map[uint64]sdk.Hash)
+			err := rows.each(ctx, "f.id BETWEEN ? AND ?", []any{p.start, p.stop}, func(r flatRow) error {
+				leaves[uint64(r.sequence)] = leaf(r)
+				return nil
+			})
+			if err == nil {
+				err = keptWhole(ctx, tx, p, leaves)
+			}
+			if err != nil {
+				return err
+			}
+			p.judge(leaves, floor)
+			if err := take(p.BatchEvidence); err != nil {
+				return err
+			}
+		}
+		after = list[len(list)-1]
+	}
+}
+
+// leafMaker gives the function that makes the leaf of a row, which may be a flow or an execution.
+func leafMaker() func(flatRow) sdk.Hash {
+	flow, exec := canonical(sdk.KindFlow), canonical(sdk.KindExec)
+	return func(r flatRow) sdk.Hash {
+		if r.kind == kindExec {
+			return sdk.Leaf(sdk.KindExec, exec(r.values))
+		}
+		return sdk.Leaf(sdk.KindFlow, flow(r.values))
+	}
+}
+
+// proofs reads some batches behind another one, in the order of their runs and sequences.
+func proofs(ctx context.Context, tx *sql.Tx, hostID []byte, after proof) ([]proof, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT b.id, e.host_id, e.epoch, b.first, b.last, b.previous, b.root, b.oldest, b.newest,
+b.start, b.stop FROM batches b JOIN epochs e ON e.id = b.epoch WHERE e.origin = '' AND (length(?1) = 0 OR e.host_id = ?1)
+AND (b.epoch, b.first) > (coalesce((SELECT epoch FROM batches WHERE id = ?2), 0), ?3) ORDER BY b.epoch, b.first LIMIT 256`,
+		blob(hostID), after.id, int64(after.First))
+	if err != nil {
+		return nil, fmt.Errorf("evidence: %w", err)
+	}
+	defer rows.Close()
+	var list []proof
+	for rows.Next() {
+		p := proof{BatchEvidence: &wire.BatchEvidence{}}
+		var first, last int64
+		if err := rows.Scan(&p.id, &p.HostId, &p.Epoch, &first, &last, &p.Previous, &p.Root, &p.Start, &p.End, &p.start, &p.stop); err != nil {
+			return nil, fmt.Errorf("evidence: %w", err)
+		}
+		p.First, p.Last = uint64(first), uint64(last)
+		list = append(list, p)
+	}
+	return list, rows.Err()
+}
+
+// canonical picks the columns of a kind out of a flat row of a flow.
+func canonical(kind sdk.Kind) func([]sdk.Value) []sdk.Value {
+	positions := make(map[string]int)
+	for i, c := range sdk.Columns() {
+		positions[c.Name] = i
+	}
+	columns := sdk.ColumnsOf(kind)
+	row := make([]sdk.Value, len(columns))
+	return func(flat []sdk.Value) []sdk.Value {
+		for i, c := range columns {
+			row[i] = flat[positions[c.Name]]
+		}
+		return row
+	}
+}
+
+// keptWhole adds the leaves of records that are kept as they came.
+func keptWhole(ctx context.Context, tx *sql.Tx, p proof, leaves map[uint64]sdk.Hash) error {
+	b := &wire.Batch{HostId: p.HostId, Epoch: p.Epoch}
+	rows, err := tx.QueryContext(ctx, `SELECT record FROM gaps WHERE batch = ?1 UNION ALL SELECT record FROM notices WHERE batch = ?1
+UNION ALL SELECT record FROM events WHERE batch = ?1`, p.id)
+	if err != nil {
+		return fmt.Errorf("evidence: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var raw []byte
+		if err := rows.Scan(&raw); err != nil {
+			return fmt.Errorf("evidence: %w", err)
+		}
+		r := &wire.Record{}
+		if proto.Unmarshal(raw, r) == nil { // else it is missing, which is said
+			leaves[r.GetSequence()] = sdk.Leaf(sdk.KindOf(r), sdk.Row(r, b))
+		}
+	}
+	return rows.Err()
+}
+
+// judge compares the leaves that there are with the root.
+func (p proof) judge(leaves map[uint64]sdk.Hash, floor int64) {
+	list := make([]sdk.Hash, 0, len(leaves))
+	complete := true
+	for sequence := p.First; sequence <= p.Last; sequence++ {
+		leaf, ok := leaves[sequence]
+		if ok {
+			list = append(list, leaf)
+			continue
+		}
+		complete = false
+		if len(p.Missing) < maxMissing {
+			p.Missing = append(p.Missing, sequence)
+		}
+	}
+	root := sdk.Root(list)
+	switch {
+	case len(p.Root) != len(root):
+		p.State = wire.BatchEvidence_UNKNOWN // it came without one
+	case !complete && p.Start < floor:
+		p.State, p.Missing = wire.BatchEvidence_EXPIRED, nil
+	case complete && bytes.Equal(root[:], p.Root):
+		p.State = wire.BatchEvidence_SOUND
+	default:
+		p.State = wire.BatchEvidence_ALTERED
+	}
+}

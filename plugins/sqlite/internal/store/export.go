@@ -1,0 +1,247 @@
+package store
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/parquet-go/parquet-go"
+
+	"github.com/picosnitch/picosnitch/sdk"
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
+)
+
+// rowWriter writes rows of `connections` in some format.
+type rowWriter interface {
+	write(row []sdk.Value) error
+	close() error
+}
+
+// Export writes the rows of `connections`, or a consistent copy of the file, see [sdk.Exporter]. Text stands as it does in
+// the database, escaped.
+func (s *Store) Export(ctx context.Context, r *wire.ExportRequest, w io.Writer) error {
+	if r.GetFormat() == wire.ExportFormat_EXPORT_BACKUP {
+		return s.backup(ctx, w)
+	}
+	out, err := newRowWriter(r.GetFormat(), w)
+	if err != nil {
+		return err
+	}
+	err = s.reading(ctx, func(tx *sql.Tx) error { return s.exportRows(ctx, tx, r, out) })
+	if err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	if err := out.close(); err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) exportRows(ctx context.Context, tx *sql.Tx, r *wire.ExportRequest, out rowWriter) error {
+	ask := &statement{columns: s.columns}
+	filter, err := ask.filter(r.GetWhere(), 0)
+	if err != nil {
+		return err
+	}
+	condition := filter
+	if !ask.layers {
+		condition += fmt.Sprintf(" AND f.kind < %d", kindOther)
+	}
+	if from, to := rangeOf(&wire.Query{Start: r.GetStart(), End: r.GetEnd()}); from > everLow || to < math.MaxInt64 {
+		condition += " AND " + ask.withinSQL(from, to)
+	}
+	rows, err := newFlattener(ctx, tx, false)
+	if err != nil {
+		return err
+	}
+	defer rows.close()
+	return rows.each(ctx, condition, ask.args, func(r flatRow) error { return out.write(r.values) })
+}
+
+func newRowWriter(format wire.ExportFormat, w io.Writer) (rowWriter, error) {
+	switch format {
+	case wire.ExportFormat_EXPORT_CSV:
+		return newCSVRows(w)
+	case wire.ExportFormat_EXPORT_JSON:
+		return newJSONRows(w)
+	case wire.ExportFormat_EXPORT_PARQUET:
+		return newParquetRows(w), nil
+	}
+	return nil, fmt.Errorf("%w: export format %v is not known; there are CSV, JSON, PARQUET and BACKUP", sdk.ErrQuery, format)
+}
+
+// csvRows writes CSV with a heading.
+type csvRows struct {
+	out    *csv.Writer
+	fields []string
+}
+
+func newCSVRows(w io.Writer) (*csvRows, error) {
+	c := &csvRows{out: csv.NewWriter(w)}
+	for _, column := range sdk.Columns() {
+		c.fields = append(c.fields, column.Name)
+	}
+	return c, c.out.Write(c.fields)
+}
+
+func (c *csvRows) write(row []sdk.Value) error {
+	for i, v := range row {
+		c.fields[i] = v.String()
+	}
+	return c.out.Write(c.fields)
+}
+
+func (c *csvRows) close() error {
+	c.out.Flush()
+	return c.out.Error()
+}
+
+// jsonRows writes one object a line, its keys in the order of the columns.
+type jsonRows struct {
+	out  *bufio.Writer
+	keys []string
+	line []byte
+}
+
+func newJSONRows(w io.Writer) (*jsonRows, error) {
+	j := &jsonRows{out: bufio.NewWriterSize(w, 1<<16)}
+	for _, column := range sdk.Columns() {
+		j.keys = append(j.keys, strconv.Quote(column.Name)+":")
+	}
+	return j, nil
+}
+
+func (j *jsonRows) write(row []sdk.Value) error {
+	j.line = append(j.line[:0], '{')
+	for i, v := range row {
+		if i > 0 {
+			j.line = append(j.line, ',')
+		}
+		j.line = append(j.line, j.keys[i]...)
+		if v.Type() == sdk.Integer {
+			j.line = strconv.AppendInt(j.line, v.Number(), 10)
+			continue
+		}
+		text, err := json.Marshal(v.Text())
+		if err != nil {
+			return err
+		}
+		j.line = append(j.line, text...)
+	}
+	_, err := j.out.Write(append(j.line, '}', '\n'))
+	return err
+}
+
+func (j *jsonRows) close() error { return j.out.Flush() }
+
+// parquetRows writes Parquet, rows in groups of some thousand so that a large table needs little memory.
+type parquetRows struct {
+	out   *parquet.GenericWriter[any]
+	order []int // position in the row of each of the file's columns, which Parquet sorts by name
+	rows  []parquet.Row
+}
+
+const parquetGroup = 20_000
+
+func newParquetRows(w io.Writer) *parquetRows {
+	group := make(parquet.Group)
+	positions := make(map[string]int)
+	for i, column := range sdk.Columns() {
+		positions[column.Name] = i
+		node := parquet.String()
+		if column.Type == sdk.Integer {
+			node = parquet.Int(64)
+		}
+		group[column.Name] = parquet.Compressed(node, &parquet.Snappy)
+	}
+	schema := parquet.NewSchema("connections", group)
+	p := &parquetRows{out: parquet.NewGenericWriter[any](w, schema, parquet.MaxRowsPerRowGroup(parquetGroup))}
+	for _, path := range schema.Columns() {
+		p.order = append(p.order, positions[strings.Join(path, ".")])
+	}
+	return p
+}
+
+func (p *parquetRows) write(row []sdk.Value) error {
+	values := make(parquet.Row, len(p.order))
+	for i, at := range p.order {
+		v := parquet.Int64Value(row[at].Number())
+		if row[at].Type() == sdk.Text {
+			v = parquet.ByteArrayValue([]byte(row[at].Text()))
+		}
+		values[i] = v.Level(0, 0, i)
+	}
+	if p.rows = append(p.rows, values); len(p.rows) < 256 {
+		return nil
+	}
+	return p.flush()
+}
+
+func (p *parquetRows) flush() error {
+	_, err := p.out.WriteRows(p.rows)
+	p.rows = p.rows[:0]
+	return err
+}
+
+func (p *parquetRows) close() error {
+	if err := p.flush(); err != nil {
+		return err
+	}
+	return p.out.Close()
+}
+
+// The names of files that are only there while something is going on; what a killed plugin left is removed at start.
+const (
+	backupPattern = "backup-*.tmp"
+	importPattern = "import-*.tmp"
+)
+
+// removeLeftovers removes what a killed plugin left of a backup or an import.
+func removeLeftovers(directory string) {
+	for _, pattern := range []string{backupPattern, importPattern} {
+		names, _ := filepath.Glob(filepath.Join(directory, pattern) + "*") // the pattern is right
+		for _, name := range names {
+			_ = os.Remove(name) // tried again at the next start
+		}
+	}
+}
+
+// backup writes a copy of the file as it is at one moment, without free pages. The copy lies beside the file meanwhile:
+// there must be room for it.
+func (s *Store) backup(ctx context.Context, w io.Writer) (err error) {
+	if s.settings.ReadOnly {
+		return fmt.Errorf("backup: %w", errReadOnly)
+	}
+	f, err := os.CreateTemp(filepath.Dir(s.path), backupPattern)
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	defer func() {
+		_ = f.Close() // only read
+		if gone := os.Remove(f.Name()); err == nil && gone != nil {
+			err = fmt.Errorf("backup: %w", gone)
+		}
+	}()
+	c, err := openConn(s.driver, dsn(s.path, "mode=ro&_busy_timeout=2000"))
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	// SQLite takes an empty file for the target, and none with anything in it.
+	if err := errors.Join(c.once(ctx, "VACUUM INTO ?", f.Name()), c.close()); err != nil {
+		return fmt.Errorf("backup: copy %s: %w", s.path, err)
+	}
+	if _, err := io.Copy(w, f); err != nil {
+		return fmt.Errorf("backup: send the copy: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,280 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/picosnitch/picosnitch/sdk"
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
+)
+
+const (
+	oldFile     = "snitch-1.0.3.db"
+	importRows  = 1000 // that one step imports: a batch of the host waits so long
+	importPause = 5 * time.Millisecond
+)
+
+// importing is how far an import in the background is.
+type importing struct {
+	mu          sync.Mutex
+	rows, total int64
+	err         error
+}
+
+func (i *importing) set(rows, total int64, err error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.rows, i.total, i.err = rows, total, err
+}
+
+// Import takes the rows of a database of picosnitch 1.0.3 or 2.x, see [sdk.Importer]. They become a run of the host of
+// their own, named after the file's contents: the same file again, or after an interruption, goes on where it ended.
+func (s *Store) Import(ctx context.Context, name string, size uint64, r io.Reader, progress func(*wire.ImportProgress) error) error {
+	if s.settings.ReadOnly {
+		return fmt.Errorf("import: %w", errReadOnly)
+	}
+	f, err := os.CreateTemp(filepath.Dir(s.path), importPattern)
+	if err != nil {
+		return fmt.Errorf("import %s: %w", sdk.EscapeString(name), err)
+	}
+	defer func() { _ = os.Remove(f.Name()) }() // a leftover goes at the next start
+	sum := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, sum), r)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("import %s: %w", sdk.EscapeString(name), err)
+	}
+	if uint64(n) != size {
+		return fmt.Errorf("%w: import %s: %d of %d bytes came", sdk.ErrQuery, sdk.EscapeString(name), n, size)
+	}
+	if err := s.importFile(ctx, f.Name(), name, [32]byte(sum.Sum(nil)), progress); err != nil {
+		return fmt.Errorf("import %s: %w", sdk.EscapeString(name), err)
+	}
+	return nil
+}
+
+// importFile imports a file that is ours to open, and lies still. sum is that of the file which it is a copy of.
+func (s *Store) importFile(ctx context.Context, path, name string, sum [32]byte, progress func(*wire.ImportProgress) error) error {
+	parameters := "mode=ro&immutable=1"
+	if _, err := os.Stat(path + "-journal"); err == nil {
+		parameters = "mode=rw" // plays back what was going on
+	} else if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
+		parameters = "mode=rw"
+	}
+	f, err := openForeign(ctx, s, path, parameters)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.db.Close() }() // it was only read
+	i := &intake{store: s, epoch: sdk.Epoch(sum[:16]), name: name, total: f.total, progress: progress}
+	have, err := i.have(ctx)
+	if err != nil {
+		return err
+	}
+	i.done, i.skipped = have, have
+	err = f.each(ctx, have, func(r *wire.Record) error {
+		if i.records = append(i.records, r); len(i.records) < importRows {
+			return nil
+		}
+		return i.flush(ctx)
+	})
+	if err != nil {
+		return err
+	}
+	if err := i.flush(ctx); err != nil {
+		return err
+	}
+	return i.tell(true, fmt.Sprintf("%d rows imported, %d were there before", i.done-i.skipped, i.skipped))
+}
+
+// intake is an import that is going on.
+type intake struct {
+	store    *Store
+	epoch    sdk.Epoch
+	name     string
+	records  []*wire.Record
+	total    int64
+	done     int64
+	skipped  int64
+	progress func(*wire.ImportProgress) error
+}
+
+// have is how many rows of the file are stored already.
+func (i *intake) have(ctx context.Context) (n int64, err error) {
+	if err := i.store.take(ctx); err != nil {
+		return 0, err
+	}
+	defer i.store.give()
+	if i.store.writer == nil {
+		return 0, errNotOpen
+	}
+	n, _, err = i.store.writer.conn.number("SELECT sequence FROM epochs WHERE host_id = ? AND epoch = ?",
+		i.store.settings.HostID[:], i.epoch[:])
+	return n, err
+}
+
+// flush stores the rows that were gathered, as a batch.
+func (i *intake) flush(ctx context.Context) error {
+	if len(i.records) == 0 {
+		return nil
+	}
+	b := &wire.Batch{HostId: i.store.settings.HostID[:], Epoch: i.epoch[:], First: uint64(i.done) + 1,
+		Last: uint64(i.done) + uint64(len(i.records)), Records: i.records}
+	for n, r := range i.records {
+		r.Sequence = b.First + uint64(n)
+	}
+	if err := i.apply(ctx, &sdk.Batch{Batch: b, Epoch: i.epoch}); err != nil {
+		return err
+	}
+	i.done += int64(len(i.records))
+	i.records = nil
+	if err := i.tell(false, ""); err != nil {
+		return err
+	}
+	return pause(ctx, importPause)
+}
+
+func (i *intake) apply(ctx context.Context, b *sdk.Batch) error {
+	if err := i.store.take(ctx); err != nil {
+		return err
+	}
+	defer i.store.give()
+	w := i.store.writer
+	if w == nil {
+		return errNotOpen
+	}
+	var chain sdk.Hash
+	row := make([]byte, 0, len(chain))
+	if found, err := w.conn.blob("SELECT chain FROM epochs WHERE host_id = ? AND epoch = ?", &row, b.HostId, i.epoch[:]); err != nil {
+		return err
+	} else if found {
+		copy(chain[:], row)
+	}
+	sdk.Seal(b.Batch, chain)
+	w.origin = i.name
+	defer func() { w.origin = "" }()
+	return w.apply(ctx, b)
+}
+
+func (i *intake) tell(done bool, text string) error {
+	return i.progress(&wire.ImportProgress{Rows: uint64(i.done), Total: uint64(i.total), Skipped: uint64(i.skipped), Done: done, Text: text})
+}
+
+// startImport takes over, in the background, the database of 1.0.3 that lies in the directory. It is never written to.
+func (s *Store) startImport(ctx context.Context) {
+	s.wait.Go(func() {
+		if err := s.importOld(ctx, filepath.Join(filepath.Dir(s.path), oldFile)); err != nil && ctx.Err() == nil {
+			s.importing.set(0, 0, err)
+			slog.Error("sqlite: the database of picosnitch 1.0.3 could not be taken over", "error", err)
+		}
+	})
+}
+
+// importOld imports a file unless that was done. What it told of itself then is in `state`, so that a large file need
+// not be read again at every start.
+func (s *Store) importOld(ctx context.Context, path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	mark := fmt.Sprintf("imported %d bytes of %d", info.Size(), info.ModTime().UnixNano())
+	if known, err := s.marked(ctx, mark); err != nil || known {
+		return err
+	}
+	slog.Info("sqlite: taking over the database of picosnitch 1.0.3", "path", path)
+	copied, sum, err := copyAside(path)
+	defer removeAll(copied)
+	if err != nil {
+		return err
+	}
+	err = s.importFile(ctx, copied, oldFile, sum, func(p *wire.ImportProgress) error {
+		s.importing.set(int64(p.GetRows()), int64(p.GetTotal()), nil)
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	slog.Info("sqlite: the database of picosnitch 1.0.3 was taken over", "path", path)
+	return s.setMark(ctx, mark)
+}
+
+// copyAside copies a file and what SQLite keeps beside it, so that a journal can be played back without touching the
+// original. sum is that of the file alone.
+func copyAside(path string) (copied string, sum [32]byte, err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), importPattern)
+	if err != nil {
+		return "", sum, err
+	}
+	copied = f.Name()
+	if err := f.Close(); err != nil {
+		return copied, sum, err
+	}
+	for _, suffix := range []string{"", "-journal", "-wal"} {
+		s, err := copyFile(path+suffix, copied+suffix)
+		if suffix == "" {
+			sum = s
+		}
+		if err != nil && (suffix == "" || !errors.Is(err, os.ErrNotExist)) {
+			return copied, sum, err
+		}
+	}
+	return copied, sum, nil
+}
+
+func copyFile(from, to string) (sum [32]byte, err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return sum, err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return sum, err
+	}
+	h := sha256.New()
+	_, err = io.Copy(io.MultiWriter(out, h), in)
+	return [32]byte(h.Sum(nil)), errors.Join(err, out.Close())
+}
+
+func removeAll(path string) {
+	if path == "" {
+		return
+	}
+	for _, suffix := range []string{"", "-journal", "-wal", "-shm"} {
+		_ = os.Remove(path + suffix) // what is left goes at the next start
+	}
+}
+
+func (s *Store) marked(ctx context.Context, mark string) (known bool, err error) {
+	if err := s.take(ctx); err != nil {
+		return false, err
+	}
+	defer s.give()
+	if s.writer == nil {
+		return false, errNotOpen
+	}
+	_, known, err = s.writer.conn.number("SELECT value FROM state WHERE name = ?", mark)
+	return known, err
+}
+
+func (s *Store) setMark(ctx context.Context, mark string) error {
+	if err := s.take(ctx); err != nil {
+		return err
+	}
+	defer s.give()
+	if s.writer == nil {
+		return errNotOpen
+	}
+	_, err := s.writer.conn.exec("INSERT INTO state VALUES (?, 1) ON CONFLICT DO NOTHING", mark)
+	return err
+}

@@ -1,0 +1,207 @@
+package store
+
+import (
+	"cmp"
+	"database/sql/driver"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	wire "github.com/picosnitch/picosnitch/sdk/proto"
+)
+
+// Widths of roll-ups in seconds.
+const (
+	minuteWidth  = int64(60)
+	hourWidth    = int64(3600)
+	quarterWidth = 6 * hourWidth
+	dayWidth     = 24 * hourWidth
+	fiveDayWidth = 5 * dayWidth
+)
+
+// keepMinutes is how long roll-ups by minute are kept: those by the hour answer for what is older.
+const keepMinutes = 2 * 24 * time.Hour
+
+// family is a table of roll-ups: which keys it sums up by, and at which widths.
+type family struct {
+	table  string
+	keys   []string
+	widths []int64
+}
+
+// families are all of them. One with fewer rows comes first.
+func families() []family {
+	return []family{
+		{"program_sums", []string{"program"}, []int64{minuteWidth, hourWidth, dayWidth}},
+		// There are many remotes: a month would be too many rows by days, and its edges by hours.
+		{"remote_sums", []string{"remote"}, []int64{minuteWidth, hourWidth, quarterWidth, dayWidth, fiveDayWidth}},
+		{"pair_sums", []string{"program", "remote"}, []int64{dayWidth}},
+	}
+}
+
+// sums are the measures in their order, see [measures].
+type sums [8]int64
+
+func (s *sums) add(o *sums) {
+	for i, n := range o {
+		s[i] += n
+	}
+}
+
+// slot is a row of a family.
+type slot struct{ width, bucket, program, remote int64 }
+
+// tally gathers what a batch adds to the roll-ups, so that each of their rows is written once.
+type tally struct {
+	families []family
+	sums     []map[slot]*sums // by minute, or by the smallest width of the family
+	minutes  int64            // no roll-ups by minute before it, UTC ns
+}
+
+func newTally(minutes int64) *tally {
+	t := &tally{families: families(), minutes: minutes}
+	for range t.families {
+		t.sums = append(t.sums, make(map[slot]*sums))
+	}
+	return t
+}
+
+// add counts a flow of which connections shows a row; its window ended at the time.
+func (t *tally) add(ended, program, remote int64, f *wire.Flow) {
+	one := sums{int64(f.GetSent()), int64(f.GetReceived()), int64(f.GetSends()), int64(f.GetReceives()),
+		int64(f.GetConnects()), int64(f.GetAccepts()), int64(f.GetFailures()), 1}
+	seconds := floor(ended, int64(time.Second)) / int64(time.Second)
+	for i := range t.families {
+		width := t.families[i].widths[0]
+		at := slot{width, floor(seconds, width), program, remote}
+		switch i {
+		case 0:
+			at.remote = 0
+		case 1:
+			at.program = 0
+		}
+		into(t.sums[i], at).add(&one)
+	}
+}
+
+func into(m map[slot]*sums, at slot) *sums {
+	s, ok := m[at]
+	if !ok {
+		s = new(sums)
+		m[at] = s
+	}
+	return s
+}
+
+// write adds what was gathered to the tables, in the order of their keys.
+func (t *tally) write(c *conn) error {
+	for i, f := range t.families {
+		for level, width := range f.widths {
+			m := t.sums[i]
+			if level > 0 {
+				m = make(map[slot]*sums)
+				for at, s := range t.sums[i] {
+					at.width, at.bucket = width, floor(at.bucket, width)
+					into(m, at).add(s)
+				}
+			}
+			if err := t.writeLevel(c, f, m); err != nil {
+				return fmt.Errorf("roll up into %s: %w", f.table, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (t *tally) writeLevel(c *conn, f family, m map[slot]*sums) error {
+	order := make([]slot, 0, len(m))
+	for at := range m {
+		if at.width > minuteWidth || at.bucket*int64(time.Second) >= t.minutes {
+			order = append(order, at)
+		}
+	}
+	slices.SortFunc(order, func(a, b slot) int {
+		return cmp.Or(cmp.Compare(a.bucket, b.bucket), cmp.Compare(a.program, b.program), cmp.Compare(a.remote, b.remote))
+	})
+	into := newInserter(c, "INSERT INTO "+f.table+" VALUES ", 2+len(f.keys)+len(sums{}), addSums(f))
+	for _, at := range order {
+		row := into.row()
+		row = append(row, at.width, at.bucket)
+		for _, k := range f.keys {
+			if k == "program" {
+				row = append(row, at.program)
+			} else {
+				row = append(row, at.remote)
+			}
+		}
+		for _, n := range m[at] {
+			row = append(row, n)
+		}
+		if err := into.add(row); err != nil {
+			return err
+		}
+	}
+	return into.flush()
+}
+
+// addSums ends a statement so that a row that is there already grows. A sum beyond 64 bits stays at the largest number
+// rather than refuse the batch for ever.
+func addSums(f family) string {
+	var list []string
+	for _, m := range sumColumns() {
+		list = append(list, fmt.Sprintf("%s = CAST(%s + excluded.%s AS INTEGER)", m, m, m))
+	}
+	return fmt.Sprintf(" ON CONFLICT (width, bucket, %s) DO UPDATE SET %s", strings.Join(f.keys, ", "), strings.Join(list, ", "))
+}
+
+// sumColumns are the names of the measures in the tables of roll-ups.
+func sumColumns() []string {
+	var names []string
+	for _, m := range measures() {
+		names = append(names, m[0])
+	}
+	return names
+}
+
+// inserter inserts rows several at a time: a statement costs as much as some rows.
+type inserter struct {
+	conn       *conn
+	many, one  string
+	width      int
+	values     []driver.Value
+	rowsInMany int
+}
+
+const rowsPerStatement = 16
+
+func newInserter(c *conn, begin string, width int, end string) *inserter {
+	row := "(?" + strings.Repeat(", ?", width-1) + ")"
+	return &inserter{conn: c, width: width, rowsInMany: rowsPerStatement,
+		one: begin + row + end, many: begin + row + strings.Repeat(", "+row, rowsPerStatement-1) + end}
+}
+
+// row is where to append the values of the next row.
+func (i *inserter) row() []driver.Value { return i.values }
+
+// add takes what row gave with a row appended.
+func (i *inserter) add(values []driver.Value) error {
+	i.values = values
+	if len(i.values) < i.width*i.rowsInMany {
+		return nil
+	}
+	_, err := i.conn.exec(i.many, i.values...)
+	i.values = i.values[:0]
+	return err
+}
+
+// flush inserts what is left.
+func (i *inserter) flush() error {
+	for n := 0; n < len(i.values); n += i.width {
+		if _, err := i.conn.exec(i.one, i.values[n:n+i.width]...); err != nil {
+			return err
+		}
+	}
+	i.values = i.values[:0]
+	return nil
+}
