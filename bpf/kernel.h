@@ -121,9 +121,31 @@ struct sock {
 	__u16 sk_type;
 };
 
+union flowi_uli {
+	struct {
+		__be16 dport;
+	} ports;
+};
+
+struct flowi4 {
+	__be32 daddr;
+	union flowi_uli uli;
+};
+
+struct flowi {
+	union {
+		struct flowi4 ip4;
+	} u;
+};
+
+struct inet_cork_full {
+	struct flowi fl;
+};
+
 struct inet_sock {
 	struct sock sk;
 	__be16 inet_sport;
+	struct inet_cork_full cork; /* of what was sent in parts: where to */
 };
 
 struct inet_connection_sock {

@@ -303,13 +303,16 @@ static __always_inline int on_exec(struct task_struct *task, struct linux_binprm
 	__builtin_memset(&s->process, 0, sizeof(s->process));
 	s->process.began = now;
 	describe_task(&s->process, task);
-	describe_parent(&s->process, task);
+	old = bpf_map_lookup_elem(&processes, &before);
+	if (old)
+		s->process.parent = old->parent; /* also when that one has ended meanwhile */
+	else
+		describe_parent(&s->process, task);
 	describe_file(&s->process, binprm->file);
 	describe_path(s, binprm->file, zero);
 	describe_arguments(s, task);
 	describe_script(&s->process, binprm);
 	store_process(&key, &s->process, &s->texts, ctl);
-	old = bpf_map_lookup_elem(&processes, &before);
 	if (old)
 		old->exited = now;
 	hint(EVENT_EXEC, &key, &before, now);
@@ -342,7 +345,7 @@ static __always_inline int on_fork(struct task_struct *parent, struct task_struc
 	if (child->flags & PF_KTHREAD)
 		s->process.flags |= PROCESS_THREAD;
 	describe_task(&s->process, child);
-	describe_parent(&s->process, child);
+	s->process.parent = from; /* not real_parent: whoever forks may have the child given to another (CLONE_PARENT) */
 	t = bpf_map_lookup_elem(&long_texts, &from);
 	if (!t) {
 		s->process.flags &= ~PROCESS_LONG;

@@ -28,8 +28,24 @@ static __always_inline void named(struct flow_key *key, const struct named_peer 
 }
 
 /*
- * The peer of a datagram that was sent: the address that the call named, else the socket's own, else (a corked socket
- * gets its address with the first part) the one that this thread named last.
+ * Where the parts of a datagram go that is sent in parts: only the first call names it. Of an IPv6 socket the kernel's note
+ * may be of IPv4 and does not say so.
+ */
+static __always_inline void corked_to(struct sock *sk, struct flow_key *key)
+{
+	struct inet_sock *inet = (struct inet_sock *)sk;
+
+	if (key->family == AF_INET)
+		key->peer_port = bpf_ntohs(BPF_CORE_READ(inet, cork.fl.u.ip4.uli.ports.dport));
+	if (key->peer_port)
+		map_v4(key->peer, BPF_CORE_READ(inet, cork.fl.u.ip4.daddr));
+	else
+		key->peer_kind = PEER_UNKNOWN;
+}
+
+/*
+ * The peer of a datagram that was sent: the address that the call named, else the socket's own, else (the call added to a
+ * datagram that is sent in parts) the one that this thread, or another, named with the first.
  */
 static __always_inline void sent_to(struct sock *sk, struct flow_key *key)
 {
@@ -45,7 +61,7 @@ static __always_inline void sent_to(struct sock *sk, struct flow_key *key)
 	} else if (mine) {
 		named(key, peer);
 	} else {
-		key->peer_kind = PEER_UNKNOWN;
+		corked_to(sk, key);
 	}
 }
 

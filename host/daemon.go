@@ -24,6 +24,7 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/identity"
 	"github.com/picosnitch/picosnitch/host/internal/journal"
 	"github.com/picosnitch/picosnitch/host/internal/live"
+	"github.com/picosnitch/picosnitch/host/internal/marks"
 	"github.com/picosnitch/picosnitch/host/internal/name"
 	"github.com/picosnitch/picosnitch/host/internal/record"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor"
@@ -55,6 +56,7 @@ type daemon struct {
 	cgroups    *identity.Cgroups
 	helpers    *helper.Pool // nil: files of FUSE and network file systems and the package manager's are not read
 	owners     *owners      // nil likewise
+	marks      *marks.Marks // nil: the kernel does not hand over what is executed
 	table      *identity.Table
 	names      *name.Table
 	recorder   *scribe
@@ -94,7 +96,7 @@ func (d *daemon) close() error {
 // open makes the stages. Counting begins early: what is slow comes after it.
 func (d *daemon) open(ctx context.Context) error {
 	steps := []func(context.Context) error{
-		d.openFiles, d.openJournal, d.openCapture, d.openIdentity, d.openRecord, d.openPipeline, d.openSupervisor,
+		d.openFiles, d.openJournal, d.openCapture, d.openIdentity, d.openRecord, d.openPipeline, d.startMarks, d.openSupervisor,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -172,10 +174,18 @@ func (d *daemon) openIdentity(context.Context) error {
 	d.onClose(d.cgroups.Close)
 	d.openHelpers()
 	units := unit.New(unit.Options{CgroupRoot: root, HostMountNS: identity.MountNamespace("/proc"), V1: unit.V1("/proc", "/sys/fs/cgroup")})
-	d.table = identity.New(identity.Options{
-		Unit:   units.Find,
-		BootID: d.bootID, MaxFiles: d.maxFiles(), KernelKey: d.source.FileKey, CgroupPath: d.cgroups.Path, Now: capture.Now,
-	})
+	o := identity.Options{
+		Unit: units.Find, Follower: d.openMarks(),
+		BootID: d.bootID, MaxFiles: d.maxFiles(), MaxProcesses: d.source.MaxProcesses(),
+		KernelKey: d.source.FileKey, CgroupPath: d.cgroups.Path, Now: capture.Now,
+	}
+	if mask := d.inForce.get().StDevMask; mask != nil {
+		o.DeviceMask = uint64(*mask)
+	}
+	if d.helpers != nil {
+		o.ReadAs = d.readAs
+	}
+	d.table = identity.New(o)
 	d.onClose(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), closeBudget)
 		defer cancel()
@@ -216,7 +226,7 @@ func (d *daemon) maxFiles() int {
 			limit = set
 		}
 	}
-	return int(max(min(limit.Cur, 65536)/2, 64))
+	return int(max(min(limit.Cur, 65536)/4, 64)) // the table may have three times as many open
 }
 
 func (d *daemon) openRecord(context.Context) error {

@@ -158,6 +158,7 @@ func (p *pipeline) finish(ctx context.Context, w *capture.Window, execs []*captu
 		}
 	}
 	records = append(records, recorder.Window(w, p.table.Lineage)...)
+	records = append(records, p.forged()...)
 	p.show(w, records)
 	records = append(records, p.takeExtra()...)
 	p.watch.told(records)

@@ -118,6 +118,9 @@ func (k *Kernel) install(spec *ebpf.CollectionSpec, tag uint64) (*objects, error
 // Hooks tells what the kernel is asked for, and which way was found for it.
 func (k *Kernel) Hooks() []Hook { return slices.Clone(k.objects.hooks) }
 
+// MaxProcesses is how many process instances the kernel side keeps, ended ones that are not yet recorded among them.
+func (k *Kernel) MaxProcesses() int { s := k.options.sizes(); return int(s.processes) }
+
 // told is what was told of losses, if these are still the same counters.
 func (k *Kernel) told() map[string]Loss {
 	if k.objects.adopted && k.options.Position.BootID == k.bootID {

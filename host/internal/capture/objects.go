@@ -45,7 +45,7 @@ func prepare(o *Options) (*ebpf.CollectionSpec, uint64, error) {
 	for name, entries := range map[string]uint32{
 		kernelMapEvents: s.ring, kernelMapFlows0: s.flows, kernelMapFlows1: s.flows,
 		kernelMapOwners0: s.owners, kernelMapOwners1: s.owners,
-		kernelMapProcesses: s.processes, kernelMapLongTexts: s.processes / share,
+		kernelMapProcesses: s.processes, kernelMapLongTexts: max(s.processes/share/4, 1),
 	} {
 		spec.Maps[name].MaxEntries = entries
 	}

@@ -50,7 +50,8 @@ func (o *Options) check() error {
 	return nil
 }
 
-// sizes of the kernel maps. The default of 256 pages gives a ring of 1 MiB, 131,072 flows and 65,536 processes.
+// sizes of the kernel maps. The default of 256 pages gives a ring of 1 MiB, 131,072 flows and 262,144
+// processes: ten thousand programs that one user starts within a window, each by fork and exec, are within his share.
 type sizes struct {
 	ring, flows, owners, processes uint32
 }
@@ -61,6 +62,6 @@ func (o *Options) sizes() sizes {
 		ring:      pages * 4096,
 		flows:     max(pages*512, 4096),
 		owners:    max(pages*128, 1024),
-		processes: max(pages*256, 4096),
+		processes: max(pages*1024, 4096),
 	}
 }
