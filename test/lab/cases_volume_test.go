@@ -2,12 +2,17 @@ package lab
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +25,7 @@ func volume() []ownScenario {
 		{"kill-host-under-load", killHostUnderLoad},
 		{"100000-flows", manyFlows},
 		{"storm", storm},
+		{"distinct-binaries", distinctBinaries},
 	}
 }
 
@@ -169,7 +175,7 @@ func (c *Case) mayflies(port uint16) []string {
 	for i := range byte(8) {
 		path := filepath.Join(c.dir, fmt.Sprint("mayfly", i))
 		to := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1 + i}), port)
-		if err := writeExecutable(path, buildMayfly(to, i)); err != nil {
+		if err := writeExecutable(path, buildMayfly(to, uint32(i))); err != nil {
 			c.Fatal(err)
 		}
 		out = append(out, path)
@@ -236,4 +242,99 @@ func (c *Case) sumStorm(truth stormTruth) (s stormSums, err error) {
 		s.lostSent, s.lostTaken, s.lostEvents = s.lostSent+g.Sent, s.lostTaken+g.Received, s.lostEvents+g.Events
 	}
 	return s, err
+}
+
+// distinctBinaries runs ten thousand programs once each: all are gone before anybody could look at them, and every one has
+// its own hash in its own row.
+func distinctBinaries(t *testing.T, l *Lab) {
+	Need(t, "amd64 (the mayflies are machine code)", runtime.GOARCH == "amd64")
+	const count = 10_000
+	d := NewDaemon(t, l, 0)
+	d.Start()
+	c := NewCase(t, l, d)
+	server := c.Start("server", c.Pair.A)
+	address := netip.MustParseAddrPort(server.Listen("l", "tcp4", netip.MustParseAddr("127.0.0.1")))
+	server.must(script.Command{Do: script.Swallow, Name: "l"})
+	programs := c.distinct(count, address)
+	start := time.Now()
+	c.runEach(slices.Sorted(maps.Keys(programs)))
+	took := time.Since(start)
+	t.Logf("%d programs in %v, %.0f a second", count, took.Round(time.Millisecond), count/took.Seconds())
+	for end := time.Now().Add(Deadline()); ; time.Sleep(500 * time.Millisecond) {
+		right, wrong, err := c.hashed(programs)
+		if err == nil && right == count && len(wrong) == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d of %d hashes are right; others: %q, %v\n%s", right, count, wrong, err, d.LogTail())
+		}
+	}
+	t.Logf("all hashes right %v after the first start", time.Since(start).Round(time.Millisecond))
+	d.Stop()
+}
+
+// distinct makes programs of different contents; the values are their hashes.
+func (c *Case) distinct(count int, to netip.AddrPort) map[string]string {
+	c.Helper()
+	dir := c.place("distinct")
+	programs := make(map[string]string, count)
+	for i := range count {
+		path, content := filepath.Join(dir, fmt.Sprintf("program%05d", i)), buildMayfly(to, uint32(i))
+		if err := writeExecutable(path, content); err != nil {
+			c.Fatal(err)
+		}
+		programs[path] = fmt.Sprintf("%x", sha256.Sum256(content))
+	}
+	return programs
+}
+
+// runEach runs programs in the case's namespace, a few at a time.
+func (c *Case) runEach(paths []string) {
+	c.Helper()
+	work := make(chan string)
+	var crew sync.WaitGroup
+	for range 4 {
+		crew.Go(func() {
+			err := c.Pair.A.Do(func() error {
+				for path := range work {
+					// Its exit code is how much it sent.
+					if err := exec.Command(path).Run(); err == nil || err.(*exec.ExitError).ExitCode() != mayflyBytes {
+						c.Errorf("run %s: %v", path, err)
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				c.Error(err)
+			}
+		})
+	}
+	for _, path := range paths {
+		work <- path
+	}
+	close(work)
+	crew.Wait()
+}
+
+// hashed counts the programs whose row has the right hash, and names some of those that have another one or none.
+func (c *Case) hashed(programs map[string]string) (int, []string, error) {
+	var wrong []string
+	ctx, cancel := context.WithTimeout(c.Context(), Deadline())
+	defer cancel()
+	rows, err := readRows(ctx, c.Daemon.Database(), c.filter())
+	if err != nil {
+		return 0, nil, err
+	}
+	seen := map[string]bool{}
+	for _, r := range rows {
+		want, ok := programs[r.Key.Process.Exe]
+		switch {
+		case !ok && r.Key.Process.Name == "server":
+		case ok && want == r.Key.Process.SHA256:
+			seen[r.Key.Process.Exe] = true // a connection that lasts from one window to the next has two rows
+		case len(wrong) < 5:
+			wrong = append(wrong, r.Key.Process.Exe+" "+r.Key.Process.SHA256)
+		}
+	}
+	return len(seen), wrong, nil
 }

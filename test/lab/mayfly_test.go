@@ -10,7 +10,7 @@ const mayflyBytes = 100
 
 // buildMayfly makes a program for Linux on amd64 that connects to an address, sends mayflyBytes and ends: a few system
 // calls and no runtime, so that two cores can start thousands a second. tag makes its hash its own.
-func buildMayfly(to netip.AddrPort, tag byte) []byte {
+func buildMayfly(to netip.AddrPort, tag uint32) []byte {
 	const base, headers = 0x400000, 64 + 56 // where the file is mapped; ELF and program header
 	code := []byte{
 		0xb8, 41, 0, 0, 0, // mov eax, socket
@@ -40,7 +40,8 @@ func buildMayfly(to netip.AddrPort, tag byte) []byte {
 	const operand, next = 31, 35 // of lea: its offset, and where it counts from
 	binary.LittleEndian.PutUint32(code[operand:], uint32(len(code)-next))
 	address := append([]byte{2, 0, byte(to.Port() >> 8), byte(to.Port())}, to.Addr().AsSlice()...)
-	code = append(append(code, address...), 0, 0, 0, 0, 0, 0, 0, 0, tag)
+	code = append(append(code, address...), 0, 0, 0, 0, 0, 0, 0, 0)
+	code = binary.LittleEndian.AppendUint32(code, tag)
 
 	file := []byte{0x7f, 'E', 'L', 'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 	le := binary.LittleEndian
