@@ -246,6 +246,7 @@ func (d *daemon) openRecord(context.Context) error {
 }
 
 func (d *daemon) newRecorder(o record.Options) (*record.Recorder, error) {
+	o.Ancestors = d.table.Ancestors
 	if d.owners != nil {
 		o.Explain = d.owners.explain
 	}
@@ -263,7 +264,9 @@ func (d *daemon) newRecorder(o record.Options) (*record.Recorder, error) {
 // openFeed makes the live view.
 func (d *daemon) openFeed(c config.Config) error {
 	var err error
-	d.feed, err = live.New(live.Options{Peek: d.source, Lineage: d.table.Lineage, Record: d.recordOptions(c), Log: d.log})
+	d.feed, err = live.New(live.Options{
+		Peek: d.source, Lineage: d.table.Lineage, Ancestors: d.table.Ancestors, Record: d.recordOptions(c), Log: d.log,
+	})
 	if err != nil {
 		return fmt.Errorf("open live feed: %w", err)
 	}

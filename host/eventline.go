@@ -68,7 +68,7 @@ func (e event) pairs() []pair {
 	case "notice":
 		n := e.record.GetNotice()
 		all = append(all, pair{"notice", sdk.NoticeWord(n.GetKind())}, pair{"text", escaped(n.GetText())})
-		return append(all, processPairs(n.GetProcess(), nil, nil)...)
+		return append(append(all, processPairs(n.GetProcess(), nil, nil)...), ancestorPairs(n.GetAncestors())...)
 	case "gap":
 		g := e.record.GetGap()
 		return append(all, pair{"start", instant(g.GetStart())}, pair{"end", instant(g.GetEnd())},
@@ -89,7 +89,23 @@ func flowPairs(l *wire.LiveFlow) []pair {
 		{"raddr", sdk.Address(f.GetRemote())}, {"rport", f.GetRemote().GetPort()},
 		{"domain", sdk.Reversed(f.GetDomain().GetName().GetValue())},
 	}
-	return append(all, processPairs(f.GetProcess(), f.GetParent(), f.GetGrandparent())...)
+	all = append(all, processPairs(f.GetProcess(), f.GetParent(), f.GetGrandparent())...)
+	return append(all, ancestorPairs(l.GetAncestors())...)
+}
+
+// ancestorPairs is who started the process, who started that one, and so on.
+func ancestorPairs(ancestors []*wire.Ancestor) []pair {
+	if len(ancestors) == 0 {
+		return nil
+	}
+	names := make([]string, len(ancestors))
+	for i, a := range ancestors {
+		names[i] = exeOf(&wire.Process{Name: a.GetName(), Executable: &wire.Executable{Path: a.GetPath(), Scope: a.GetScope()}})
+		if names[i] == "" {
+			names[i] = escaped(a.GetName())
+		}
+	}
+	return []pair{{"ancestors", names}}
 }
 
 // processPairs is nothing where there is no process: a uid of 0 would say root.

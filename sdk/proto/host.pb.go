@@ -726,6 +726,7 @@ type LiveFlow struct {
 	Flow          *Flow                  `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`                          // sums since the start of its current window
 	SentRate      uint64                 `protobuf:"varint,2,opt,name=sent_rate,json=sentRate,proto3" json:"sent_rate,omitempty"` // bytes per second since the page before
 	ReceivedRate  uint64                 `protobuf:"varint,3,opt,name=received_rate,json=receivedRate,proto3" json:"received_rate,omitempty"`
+	Ancestors     []*Ancestor            `protobuf:"bytes,4,rep,name=ancestors,proto3" json:"ancestors,omitempty"` // of the process, its parent first; at most 32
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -779,6 +780,13 @@ func (x *LiveFlow) GetReceivedRate() uint64 {
 		return x.ReceivedRate
 	}
 	return 0
+}
+
+func (x *LiveFlow) GetAncestors() []*Ancestor {
+	if x != nil {
+		return x.Ancestors
+	}
+	return nil
 }
 
 type ControlRequest struct {
@@ -1206,11 +1214,12 @@ const file_host_proto_rawDesc = "" +
 	"\x04time\x18\x01 \x01(\x03R\x04time\x122\n" +
 	"\x05flows\x18\x02 \x03(\v2\x1c.picosnitch.wire.v1.LiveFlowR\x05flows\x124\n" +
 	"\arecords\x18\x03 \x03(\v2\x1a.picosnitch.wire.v1.RecordR\arecords\x12\x16\n" +
-	"\x06lagged\x18\x04 \x01(\x04R\x06lagged\"z\n" +
+	"\x06lagged\x18\x04 \x01(\x04R\x06lagged\"\xb6\x01\n" +
 	"\bLiveFlow\x12,\n" +
 	"\x04flow\x18\x01 \x01(\v2\x18.picosnitch.wire.v1.FlowR\x04flow\x12\x1b\n" +
 	"\tsent_rate\x18\x02 \x01(\x04R\bsentRate\x12#\n" +
-	"\rreceived_rate\x18\x03 \x01(\x04R\freceivedRate\"\xa4\x01\n" +
+	"\rreceived_rate\x18\x03 \x01(\x04R\freceivedRate\x12:\n" +
+	"\tancestors\x18\x04 \x03(\v2\x1c.picosnitch.wire.v1.AncestorR\tancestors\"\xa4\x01\n" +
 	"\x0eControlRequest\x12\x16\n" +
 	"\x06plugin\x18\x01 \x01(\tR\x06plugin\x12A\n" +
 	"\x06action\x18\x02 \x01(\x0e2).picosnitch.wire.v1.ControlRequest.ActionR\x06action\"7\n" +
@@ -1287,8 +1296,9 @@ var file_host_proto_goTypes = []any{
 	(*Query)(nil),                 // 18: picosnitch.wire.v1.Query
 	(*Record)(nil),                // 19: picosnitch.wire.v1.Record
 	(*Flow)(nil),                  // 20: picosnitch.wire.v1.Flow
-	(*QueryPage)(nil),             // 21: picosnitch.wire.v1.QueryPage
-	(*Piece)(nil),                 // 22: picosnitch.wire.v1.Piece
+	(*Ancestor)(nil),              // 21: picosnitch.wire.v1.Ancestor
+	(*QueryPage)(nil),             // 22: picosnitch.wire.v1.QueryPage
+	(*Piece)(nil),                 // 23: picosnitch.wire.v1.Piece
 }
 var file_host_proto_depIdxs = []int32{
 	17, // 0: picosnitch.wire.v1.StatusResponse.counters:type_name -> picosnitch.wire.v1.StatusResponse.CountersEntry
@@ -1298,27 +1308,28 @@ var file_host_proto_depIdxs = []int32{
 	10, // 4: picosnitch.wire.v1.WatchPage.flows:type_name -> picosnitch.wire.v1.LiveFlow
 	19, // 5: picosnitch.wire.v1.WatchPage.records:type_name -> picosnitch.wire.v1.Record
 	20, // 6: picosnitch.wire.v1.LiveFlow.flow:type_name -> picosnitch.wire.v1.Flow
-	1,  // 7: picosnitch.wire.v1.ControlRequest.action:type_name -> picosnitch.wire.v1.ControlRequest.Action
-	15, // 8: picosnitch.wire.v1.PluginLogResponse.ended:type_name -> picosnitch.wire.v1.Incarnation
-	2,  // 9: picosnitch.wire.v1.Host.Status:input_type -> picosnitch.wire.v1.StatusRequest
-	4,  // 10: picosnitch.wire.v1.Host.Plugins:input_type -> picosnitch.wire.v1.PluginsRequest
-	7,  // 11: picosnitch.wire.v1.Host.Query:input_type -> picosnitch.wire.v1.StoreQuery
-	8,  // 12: picosnitch.wire.v1.Host.Watch:input_type -> picosnitch.wire.v1.WatchRequest
-	11, // 13: picosnitch.wire.v1.Host.Control:input_type -> picosnitch.wire.v1.ControlRequest
-	13, // 14: picosnitch.wire.v1.Host.PluginLog:input_type -> picosnitch.wire.v1.PluginLogRequest
-	16, // 15: picosnitch.wire.v1.Host.OpenExecutable:input_type -> picosnitch.wire.v1.OpenExecutableRequest
-	3,  // 16: picosnitch.wire.v1.Host.Status:output_type -> picosnitch.wire.v1.StatusResponse
-	5,  // 17: picosnitch.wire.v1.Host.Plugins:output_type -> picosnitch.wire.v1.PluginsResponse
-	21, // 18: picosnitch.wire.v1.Host.Query:output_type -> picosnitch.wire.v1.QueryPage
-	9,  // 19: picosnitch.wire.v1.Host.Watch:output_type -> picosnitch.wire.v1.WatchPage
-	12, // 20: picosnitch.wire.v1.Host.Control:output_type -> picosnitch.wire.v1.ControlResponse
-	14, // 21: picosnitch.wire.v1.Host.PluginLog:output_type -> picosnitch.wire.v1.PluginLogResponse
-	22, // 22: picosnitch.wire.v1.Host.OpenExecutable:output_type -> picosnitch.wire.v1.Piece
-	16, // [16:23] is the sub-list for method output_type
-	9,  // [9:16] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	21, // 7: picosnitch.wire.v1.LiveFlow.ancestors:type_name -> picosnitch.wire.v1.Ancestor
+	1,  // 8: picosnitch.wire.v1.ControlRequest.action:type_name -> picosnitch.wire.v1.ControlRequest.Action
+	15, // 9: picosnitch.wire.v1.PluginLogResponse.ended:type_name -> picosnitch.wire.v1.Incarnation
+	2,  // 10: picosnitch.wire.v1.Host.Status:input_type -> picosnitch.wire.v1.StatusRequest
+	4,  // 11: picosnitch.wire.v1.Host.Plugins:input_type -> picosnitch.wire.v1.PluginsRequest
+	7,  // 12: picosnitch.wire.v1.Host.Query:input_type -> picosnitch.wire.v1.StoreQuery
+	8,  // 13: picosnitch.wire.v1.Host.Watch:input_type -> picosnitch.wire.v1.WatchRequest
+	11, // 14: picosnitch.wire.v1.Host.Control:input_type -> picosnitch.wire.v1.ControlRequest
+	13, // 15: picosnitch.wire.v1.Host.PluginLog:input_type -> picosnitch.wire.v1.PluginLogRequest
+	16, // 16: picosnitch.wire.v1.Host.OpenExecutable:input_type -> picosnitch.wire.v1.OpenExecutableRequest
+	3,  // 17: picosnitch.wire.v1.Host.Status:output_type -> picosnitch.wire.v1.StatusResponse
+	5,  // 18: picosnitch.wire.v1.Host.Plugins:output_type -> picosnitch.wire.v1.PluginsResponse
+	22, // 19: picosnitch.wire.v1.Host.Query:output_type -> picosnitch.wire.v1.QueryPage
+	9,  // 20: picosnitch.wire.v1.Host.Watch:output_type -> picosnitch.wire.v1.WatchPage
+	12, // 21: picosnitch.wire.v1.Host.Control:output_type -> picosnitch.wire.v1.ControlResponse
+	14, // 22: picosnitch.wire.v1.Host.PluginLog:output_type -> picosnitch.wire.v1.PluginLogResponse
+	23, // 23: picosnitch.wire.v1.Host.OpenExecutable:output_type -> picosnitch.wire.v1.Piece
+	17, // [17:24] is the sub-list for method output_type
+	10, // [10:17] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_host_proto_init() }

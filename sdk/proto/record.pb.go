@@ -2298,7 +2298,8 @@ type Notice struct {
 	Kind          NoticeKind             `protobuf:"varint,2,opt,name=kind,proto3,enum=picosnitch.wire.v1.NoticeKind" json:"kind,omitempty"`
 	Text          *Text                  `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
 	Process       *Process               `protobuf:"bytes,4,opt,name=process,proto3" json:"process,omitempty"`
-	Parent        bool                   `protobuf:"varint,5,opt,name=parent,proto3" json:"parent,omitempty"` // seen as a parent
+	Parent        bool                   `protobuf:"varint,5,opt,name=parent,proto3" json:"parent,omitempty"`      // seen as a parent
+	Ancestors     []*Ancestor            `protobuf:"bytes,6,rep,name=ancestors,proto3" json:"ancestors,omitempty"` // of the process: who started it first, up to the first process of the machine; at most 32
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2368,6 +2369,90 @@ func (x *Notice) GetParent() bool {
 	return false
 }
 
+func (x *Notice) GetAncestors() []*Ancestor {
+	if x != nil {
+		return x.Ancestors
+	}
+	return nil
+}
+
+// Ancestor is a process that another one descends from, when it is only named.
+type Ancestor struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tgid          uint32                 `protobuf:"varint,1,opt,name=tgid,proto3" json:"tgid,omitempty"` // in the initial pid namespace
+	Name          *Text                  `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Path          *Text                  `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	Scope         string                 `protobuf:"bytes,4,opt,name=scope,proto3" json:"scope,omitempty"`   // as of Executable
+	Sha256        []byte                 `protobuf:"bytes,5,opt,name=sha256,proto3" json:"sha256,omitempty"` // empty if it is not known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ancestor) Reset() {
+	*x = Ancestor{}
+	mi := &file_record_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ancestor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ancestor) ProtoMessage() {}
+
+func (x *Ancestor) ProtoReflect() protoreflect.Message {
+	mi := &file_record_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ancestor.ProtoReflect.Descriptor instead.
+func (*Ancestor) Descriptor() ([]byte, []int) {
+	return file_record_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Ancestor) GetTgid() uint32 {
+	if x != nil {
+		return x.Tgid
+	}
+	return 0
+}
+
+func (x *Ancestor) GetName() *Text {
+	if x != nil {
+		return x.Name
+	}
+	return nil
+}
+
+func (x *Ancestor) GetPath() *Text {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *Ancestor) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *Ancestor) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
 // Gap says from when to when the view was incomplete, and why.
 type Gap struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2389,7 +2474,7 @@ type Gap struct {
 
 func (x *Gap) Reset() {
 	*x = Gap{}
-	mi := &file_record_proto_msgTypes[16]
+	mi := &file_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2401,7 +2486,7 @@ func (x *Gap) String() string {
 func (*Gap) ProtoMessage() {}
 
 func (x *Gap) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[16]
+	mi := &file_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2414,7 +2499,7 @@ func (x *Gap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gap.ProtoReflect.Descriptor instead.
 func (*Gap) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{16}
+	return file_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Gap) GetStart() int64 {
@@ -2515,7 +2600,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_record_proto_msgTypes[17]
+	mi := &file_record_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2527,7 +2612,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[17]
+	mi := &file_record_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2540,7 +2625,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{17}
+	return file_record_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Verdict) GetTime() int64 {
@@ -2598,7 +2683,7 @@ type HashResolved struct {
 
 func (x *HashResolved) Reset() {
 	*x = HashResolved{}
-	mi := &file_record_proto_msgTypes[18]
+	mi := &file_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2610,7 +2695,7 @@ func (x *HashResolved) String() string {
 func (*HashResolved) ProtoMessage() {}
 
 func (x *HashResolved) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[18]
+	mi := &file_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2623,7 +2708,7 @@ func (x *HashResolved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HashResolved.ProtoReflect.Descriptor instead.
 func (*HashResolved) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{18}
+	return file_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HashResolved) GetTime() int64 {
@@ -2715,7 +2800,7 @@ type Config struct {
 
 func (x *Config) Reset() {
 	*x = Config{}
-	mi := &file_record_proto_msgTypes[19]
+	mi := &file_record_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2727,7 +2812,7 @@ func (x *Config) String() string {
 func (*Config) ProtoMessage() {}
 
 func (x *Config) ProtoReflect() protoreflect.Message {
-	mi := &file_record_proto_msgTypes[19]
+	mi := &file_record_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2740,7 +2825,7 @@ func (x *Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Config.ProtoReflect.Descriptor instead.
 func (*Config) Descriptor() ([]byte, []int) {
-	return file_record_proto_rawDescGZIP(), []int{19}
+	return file_record_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Config) GetTime() int64 {
@@ -2924,13 +3009,20 @@ const file_record_proto_rawDesc = "" +
 	"\x06domain\x18\x02 \x01(\v2\x1a.picosnitch.wire.v1.DomainR\x06domain\x12\x0e\n" +
 	"\x02ip\x18\x03 \x01(\fR\x02ip\x12\x14\n" +
 	"\x05netns\x18\x04 \x01(\rR\x05netns\x127\n" +
-	"\aprocess\x18\x05 \x01(\v2\x1d.picosnitch.wire.v1.ProcessIdR\aprocess\"\xcd\x01\n" +
+	"\aprocess\x18\x05 \x01(\v2\x1d.picosnitch.wire.v1.ProcessIdR\aprocess\"\x89\x02\n" +
 	"\x06Notice\x12\x12\n" +
 	"\x04time\x18\x01 \x01(\x03R\x04time\x122\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1e.picosnitch.wire.v1.NoticeKindR\x04kind\x12,\n" +
 	"\x04text\x18\x03 \x01(\v2\x18.picosnitch.wire.v1.TextR\x04text\x125\n" +
 	"\aprocess\x18\x04 \x01(\v2\x1b.picosnitch.wire.v1.ProcessR\aprocess\x12\x16\n" +
-	"\x06parent\x18\x05 \x01(\bR\x06parent\"\xcd\x02\n" +
+	"\x06parent\x18\x05 \x01(\bR\x06parent\x12:\n" +
+	"\tancestors\x18\x06 \x03(\v2\x1c.picosnitch.wire.v1.AncestorR\tancestors\"\xa8\x01\n" +
+	"\bAncestor\x12\x12\n" +
+	"\x04tgid\x18\x01 \x01(\rR\x04tgid\x12,\n" +
+	"\x04name\x18\x02 \x01(\v2\x18.picosnitch.wire.v1.TextR\x04name\x12,\n" +
+	"\x04path\x18\x03 \x01(\v2\x18.picosnitch.wire.v1.TextR\x04path\x12\x14\n" +
+	"\x05scope\x18\x04 \x01(\tR\x05scope\x12\x16\n" +
+	"\x06sha256\x18\x05 \x01(\fR\x06sha256\"\xcd\x02\n" +
 	"\x03Gap\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x03R\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x03R\x03end\x125\n" +
@@ -3077,7 +3169,7 @@ func file_record_proto_rawDescGZIP() []byte {
 }
 
 var file_record_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
-var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_record_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_record_proto_goTypes = []any{
 	(Direction)(0),       // 0: picosnitch.wire.v1.Direction
 	(Result)(0),          // 1: picosnitch.wire.v1.Result
@@ -3105,10 +3197,11 @@ var file_record_proto_goTypes = []any{
 	(*Unit)(nil),         // 23: picosnitch.wire.v1.Unit
 	(*Name)(nil),         // 24: picosnitch.wire.v1.Name
 	(*Notice)(nil),       // 25: picosnitch.wire.v1.Notice
-	(*Gap)(nil),          // 26: picosnitch.wire.v1.Gap
-	(*Verdict)(nil),      // 27: picosnitch.wire.v1.Verdict
-	(*HashResolved)(nil), // 28: picosnitch.wire.v1.HashResolved
-	(*Config)(nil),       // 29: picosnitch.wire.v1.Config
+	(*Ancestor)(nil),     // 26: picosnitch.wire.v1.Ancestor
+	(*Gap)(nil),          // 27: picosnitch.wire.v1.Gap
+	(*Verdict)(nil),      // 28: picosnitch.wire.v1.Verdict
+	(*HashResolved)(nil), // 29: picosnitch.wire.v1.HashResolved
+	(*Config)(nil),       // 30: picosnitch.wire.v1.Config
 }
 var file_record_proto_depIdxs = []int32{
 	11, // 0: picosnitch.wire.v1.Batch.records:type_name -> picosnitch.wire.v1.Record
@@ -3117,10 +3210,10 @@ var file_record_proto_depIdxs = []int32{
 	18, // 3: picosnitch.wire.v1.Record.listen:type_name -> picosnitch.wire.v1.Listen
 	24, // 4: picosnitch.wire.v1.Record.name:type_name -> picosnitch.wire.v1.Name
 	25, // 5: picosnitch.wire.v1.Record.notice:type_name -> picosnitch.wire.v1.Notice
-	26, // 6: picosnitch.wire.v1.Record.gap:type_name -> picosnitch.wire.v1.Gap
-	27, // 7: picosnitch.wire.v1.Record.verdict:type_name -> picosnitch.wire.v1.Verdict
-	28, // 8: picosnitch.wire.v1.Record.hash_resolved:type_name -> picosnitch.wire.v1.HashResolved
-	29, // 9: picosnitch.wire.v1.Record.config:type_name -> picosnitch.wire.v1.Config
+	27, // 6: picosnitch.wire.v1.Record.gap:type_name -> picosnitch.wire.v1.Gap
+	28, // 7: picosnitch.wire.v1.Record.verdict:type_name -> picosnitch.wire.v1.Verdict
+	29, // 8: picosnitch.wire.v1.Record.hash_resolved:type_name -> picosnitch.wire.v1.HashResolved
+	30, // 9: picosnitch.wire.v1.Record.config:type_name -> picosnitch.wire.v1.Config
 	12, // 10: picosnitch.wire.v1.Domain.name:type_name -> picosnitch.wire.v1.Text
 	4,  // 11: picosnitch.wire.v1.Domain.source:type_name -> picosnitch.wire.v1.NameSource
 	13, // 12: picosnitch.wire.v1.Flow.window:type_name -> picosnitch.wire.v1.Window
@@ -3161,15 +3254,18 @@ var file_record_proto_depIdxs = []int32{
 	8,  // 47: picosnitch.wire.v1.Notice.kind:type_name -> picosnitch.wire.v1.NoticeKind
 	12, // 48: picosnitch.wire.v1.Notice.text:type_name -> picosnitch.wire.v1.Text
 	20, // 49: picosnitch.wire.v1.Notice.process:type_name -> picosnitch.wire.v1.Process
-	9,  // 50: picosnitch.wire.v1.Gap.reason:type_name -> picosnitch.wire.v1.GapReason
-	20, // 51: picosnitch.wire.v1.Gap.process:type_name -> picosnitch.wire.v1.Process
-	7,  // 52: picosnitch.wire.v1.HashResolved.hash_status:type_name -> picosnitch.wire.v1.HashStatus
-	12, // 53: picosnitch.wire.v1.Config.source:type_name -> picosnitch.wire.v1.Text
-	54, // [54:54] is the sub-list for method output_type
-	54, // [54:54] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	26, // 50: picosnitch.wire.v1.Notice.ancestors:type_name -> picosnitch.wire.v1.Ancestor
+	12, // 51: picosnitch.wire.v1.Ancestor.name:type_name -> picosnitch.wire.v1.Text
+	12, // 52: picosnitch.wire.v1.Ancestor.path:type_name -> picosnitch.wire.v1.Text
+	9,  // 53: picosnitch.wire.v1.Gap.reason:type_name -> picosnitch.wire.v1.GapReason
+	20, // 54: picosnitch.wire.v1.Gap.process:type_name -> picosnitch.wire.v1.Process
+	7,  // 55: picosnitch.wire.v1.HashResolved.hash_status:type_name -> picosnitch.wire.v1.HashStatus
+	12, // 56: picosnitch.wire.v1.Config.source:type_name -> picosnitch.wire.v1.Text
+	57, // [57:57] is the sub-list for method output_type
+	57, // [57:57] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_record_proto_init() }
@@ -3194,7 +3290,7 @@ func file_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_record_proto_rawDesc), len(file_record_proto_rawDesc)),
 			NumEnums:      10,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -51,6 +51,26 @@ func (t *Table) Chain(key capture.Key) []*wire.Process {
 	return chain
 }
 
+// maxAncestors is how many are named of a process.
+const maxAncestors = 32
+
+// Ancestors names who a process instance descends from, its parent first; nil if it is not known. They are as in [Chain].
+func (t *Table) Ancestors(id *wire.ProcessId) []*wire.Ancestor {
+	chain := t.Chain(capture.Key{Tgid: id.GetTgid(), Start: id.GetStartBoot(), ExecID: id.GetExecId()})
+	if len(chain) < 2 {
+		return nil
+	}
+	chain = chain[1:min(len(chain), maxAncestors+1)]
+	out := make([]*wire.Ancestor, len(chain))
+	for i, p := range chain {
+		out[i] = &wire.Ancestor{
+			Tgid: p.GetId().GetTgid(), Name: p.GetName(), Path: p.GetExecutable().GetPath(), Scope: p.GetExecutable().GetScope(),
+			Sha256: p.GetExecutable().GetSha256(),
+		}
+	}
+	return out
+}
+
 func (t *Table) lineageOf(n *node) Lineage {
 	l := Lineage{Process: t.message(n)}
 	if n.parent != nil {

@@ -397,6 +397,13 @@ func TestChainGoesUpToTheFirstProcessThroughWhoHasEnded(t *testing.T) {
 	if len(chain) != 7 || chain[0].GetId().GetTgid() != 7 || chain[6].GetId().GetTgid() != 1 {
 		t.Fatalf("chain %v", chain)
 	}
+	ancestors := m.table.Ancestors(chain[0].Id)
+	if len(ancestors) != len(chain)-1 || ancestors[0].Tgid != chain[1].Id.Tgid || string(ancestors[0].Path.Value) != string(chain[1].Executable.Path.Value) {
+		t.Errorf("ancestors %v of the chain %v", ancestors, chain)
+	}
+	if m.table.Ancestors(chain[len(chain)-1].Id) != nil {
+		t.Error("the first process has ancestors")
+	}
 	if m.table.Chain(capture.Key{Tgid: 99}) != nil {
 		t.Error("a chain of a process that nobody knows")
 	}

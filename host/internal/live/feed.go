@@ -31,11 +31,12 @@ type Peeker interface {
 
 // Options are what a [Feed] works with.
 type Options struct {
-	Peek    Peeker                               // nil: flows are shown when their window is complete
-	Lineage func(*capture.Flow) identity.Lineage // names the process of a flow
-	Record  record.Options                       // what may be shown: the recorder's own
-	Now     func() time.Time                     // nil: time.Now
-	Log     *slog.Logger                         // nil: nowhere
+	Peek      Peeker                                 // nil: flows are shown when their window is complete
+	Lineage   func(*capture.Flow) identity.Lineage   // names the process of a flow
+	Ancestors func(*wire.ProcessId) []*wire.Ancestor // names whom a flow's process descends from; may be nil
+	Record    record.Options                         // what may be shown: the recorder's own
+	Now       func() time.Time                       // nil: time.Now
+	Log       *slog.Logger                           // nil: nowhere
 }
 
 // Bounds.

@@ -37,13 +37,24 @@ func (f *Feed) Watch(ctx context.Context, r *wire.WatchRequest, page func(*wire.
 			w.awaitLook(ctx, tick.C)
 		}
 		now := f.options.Now()
-		for _, part := range split(w.take(now, now.Sub(last))) {
+		for _, part := range split(f.descent(w.take(now, now.Sub(last)))) {
 			if err := page(part); err != nil {
 				return err
 			}
 		}
 		last = now
 	}
+}
+
+// descent names whom the processes of flows descend from: only of what is shown, since each takes a look at the table.
+func (f *Feed) descent(p *wire.WatchPage) *wire.WatchPage {
+	if f.options.Ancestors == nil {
+		return p
+	}
+	for _, flow := range p.Flows {
+		flow.Ancestors = f.options.Ancestors(flow.GetFlow().GetProcess().GetId())
+	}
+	return p
 }
 
 // awaitLook waits until somebody has looked since the last page, so that no page is empty only because it came a moment

@@ -89,7 +89,7 @@ func (r *Recorder) hashLocked(now time.Time, p *wire.Process, s seen, parent boo
 		r.exe.add(hashLine(now, s.hash, s.path, "new hash"))
 		if news.further {
 			notice := noticeOf(now, wire.NoticeKind_NOTICE_NEW_SHA256, "New sha256: "+s.path)
-			notice.Process, notice.Parent = p, parent
+			r.describe(notice, p, parent)
 			if r.learning > 0 || !r.explainLocked(now, notice, s, p.GetExecutable().GetSha256()) {
 				r.noticeLocked(p, parent, notice)
 			}
@@ -101,8 +101,16 @@ func (r *Recorder) noticeLocked(p *wire.Process, parent bool, notice *wire.Notic
 	if r.learning > 0 {
 		return // the summary comes at the end
 	}
-	notice.Process, notice.Parent = p, parent
+	r.describe(notice, p, parent)
 	r.notices.news(notice)
+}
+
+// describe says whom a notice is about.
+func (r *Recorder) describe(notice *wire.Notice, p *wire.Process, parent bool) {
+	notice.Process, notice.Parent = p, parent
+	if r.options.Ancestors != nil && notice.Ancestors == nil {
+		notice.Ancestors = r.options.Ancestors(p.GetId())
+	}
 }
 
 func (r *Recorder) foldLocked(now time.Time, payer account) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/picosnitch/picosnitch/host/internal/capture"
 	"github.com/picosnitch/picosnitch/host/internal/identity"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
@@ -260,4 +261,20 @@ func TestKernelThreadsAreOneProgram(t *testing.T) {
 	if diff := cmp.Diff([]string{"NEW_EXECUTABLE picosnitch: kworker kernel:kworker"}, h.meet(threads...)); diff != "" {
 		t.Error(diff)
 	}
+}
+
+func TestNoticesNameAncestors(t *testing.T) {
+	t.Parallel()
+	options := everything()
+	options.Ancestors = func(id *wire.ProcessId) []*wire.Ancestor { return []*wire.Ancestor{{Tgid: id.GetTgid() + 100}} }
+	h := newHost(t, options)
+	w := window()
+	w.Flows = append(w.Flows, capture.Flow{Process: capture.Key{Tgid: 1}, Layer: wire.Layer_LAYER_SOCKET})
+	records := h.Window(w, func(*capture.Flow) identity.Lineage { return alone(process(7, 1000, "/usr/bin/curl", "curl", "c")) })
+	for _, r := range records {
+		if n := r.GetNotice(); n != nil && len(n.Ancestors) == 1 && n.Ancestors[0].Tgid == 107 {
+			return
+		}
+	}
+	t.Errorf("no notice with its ancestors in %v", records)
 }

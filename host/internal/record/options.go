@@ -26,6 +26,9 @@ type Options struct {
 	// nobody has time. It must not call the Recorder.
 	Explain func(path string, sha256 []byte) <-chan string
 
+	// Ancestors names who a process descends from, for notices; nil: nobody does. It must not call the Recorder.
+	Ancestors func(*wire.ProcessId) []*wire.Ancestor
+
 	Rows     int           // at most in a window; 0 means 32768. No user and no process gets more than 1/8
 	Known    int           // entries that may be learned beyond those of 1.0.3; 0 means 20000. No user gets more than 1/8
 	Learn    int           // windows of the very first start that are summed up in one notice; 0 means 1
