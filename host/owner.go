@@ -14,6 +14,7 @@ import (
 // What is asked about package owners. An upgrade changes many files at once.
 const (
 	ownerQueue = 64
+	ownerBytes = 256 << 20       // of a file that is compared
 	ownerTime  = 8 * time.Second // for one answer; the notice does not wait longer
 	ownerAgain = 2 * time.Second // while the package manager is at work
 )
@@ -77,7 +78,7 @@ func (o *owners) words(ctx context.Context, q ownerQuestion) string {
 	ctx, cancel := context.WithTimeout(ctx, ownerTime)
 	defer cancel()
 	for {
-		owner, err := o.finder.Packages(ctx, helper.PackagesRequest{Path: q.path})
+		owner, err := o.finder.Packages(ctx, helper.PackagesRequest{Path: q.path, MaxBytes: ownerBytes})
 		if err != nil {
 			o.log.Debug("find the package of a file", "path", q.path, "error", err)
 			return ""

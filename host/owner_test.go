@@ -20,7 +20,7 @@ func (a ownerAnswers) Packages(ctx context.Context, r helper.PackagesRequest) (p
 		return packages.Owner{}, ctx.Err()
 	}
 	owner, ok := a[r.Path]
-	if !ok {
+	if !ok || r.MaxBytes == 0 {
 		return packages.Owner{}, errors.New("no answer")
 	}
 	return owner, nil
