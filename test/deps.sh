@@ -23,8 +23,8 @@ test)
 	need rpmbuild rpm
 	[ -d /usr/lib/postgresql ] || missing="${missing:-} postgresql"
 	need mariadbd mariadb-server
-	need python3 python3
-	python3 -c 'import grpc, google.protobuf, cryptography' 2>/dev/null ||
+	[ -x /usr/bin/python3 ] || missing="${missing:-} python3"
+	/usr/bin/python3 -c 'import grpc, google.protobuf, cryptography' 2>/dev/null ||
 		missing="${missing:-} python3-grpcio python3-protobuf python3-cryptography"
 	[ -d /usr/share/zoneinfo ] || missing="${missing:-} tzdata"
 	;;
