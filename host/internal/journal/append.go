@@ -146,7 +146,7 @@ func (j *Journal) write(tx *bolt.Tx, ordinal uint64, row epochRow, batches []sea
 			return fmt.Errorf("store batch %d..%d: %w", s.first, s.last, err)
 		}
 	}
-	if err := bucket(tx, nameEpochs).Put(ordinalKey(ordinal), row.encode()); err != nil {
+	if err := putSealed(tx, nameEpochs, ordinalKey(ordinal), row.encode()); err != nil {
 		return fmt.Errorf("store the epoch: %w", err)
 	}
 	return nil
@@ -158,7 +158,7 @@ func writeMarks(tx *bolt.Tx, marks []Mark) error {
 		if m.Value == nil {
 			err = bucket(tx, nameMarks).Delete([]byte(m.Key))
 		} else {
-			err = bucket(tx, nameMarks).Put([]byte(m.Key), m.Value)
+			err = putSealed(tx, nameMarks, []byte(m.Key), m.Value)
 		}
 		if err != nil {
 			return fmt.Errorf("store mark %q: %w", m.Key, err)

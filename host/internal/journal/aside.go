@@ -60,7 +60,7 @@ func (c *Cursor) SetAside(epoch sdk.Epoch, records []*wire.Record, reason string
 	var sum asideSum
 	err = j.grow(0, func(tx *bolt.Tx) (err error) {
 		key := append(asidePrefix(c.name), place{j.ordinalOf(epoch), records[0].GetSequence()}.key()...)
-		if err := bucket(tx, nameAside).Put(key, value); err != nil {
+		if err := putSealed(tx, nameAside, key, value); err != nil {
 			return err
 		}
 		sum, err = boundAside(tx, c.name)
@@ -98,7 +98,7 @@ func boundAside(tx *bolt.Tx, sink string) (sum asideSum, err error) {
 	var all []entry
 	prefix, c := asidePrefix(sink), bucket(tx, nameAside).Cursor()
 	for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
-		n, err := asideRecords(v)
+		n, err := asideRecords(k, v)
 		if err != nil {
 			return sum, err
 		}
@@ -135,15 +135,28 @@ func encodeAside(epoch sdk.Epoch, records []*wire.Record, reason string, at time
 	return append(append(b, reason...), raw...), nil
 }
 
-func asideRecords(v []byte) (int, error) {
+// asideRecords tells how many records a stored value has.
+func asideRecords(k, stored []byte) (int, error) {
+	v, err := unseal(nameAside, k, stored)
+	if err != nil {
+		return 0, err
+	}
+	return countAside(v)
+}
+
+func countAside(v []byte) (int, error) {
 	if len(v) < asideHeader {
 		return 0, fmt.Errorf("%w: set aside: %d bytes", errDamaged, len(v))
 	}
 	return int(binary.BigEndian.Uint32(v[8:])), nil
 }
 
-func parseAside(v []byte) (SetAside, error) {
-	if _, err := asideRecords(v); err != nil {
+func parseAside(k, stored []byte) (SetAside, error) {
+	v, err := unseal(nameAside, k, stored)
+	if err != nil {
+		return SetAside{}, err
+	}
+	if _, err := countAside(v); err != nil {
 		return SetAside{}, err
 	}
 	s := SetAside{Time: time.Unix(0, int64(binary.BigEndian.Uint64(v)))}
@@ -165,7 +178,7 @@ func (j *Journal) Aside(sink string) (all []SetAside, err error) {
 	err = j.view(func(tx *bolt.Tx) error {
 		prefix, c := asidePrefix(sink), bucket(tx, nameAside).Cursor()
 		for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
-			s, err := parseAside(v)
+			s, err := parseAside(k, v)
 			if err != nil {
 				return err
 			}
@@ -187,7 +200,11 @@ func (l *loaded) readAside(tx *bolt.Tx) error {
 	}
 	return b.ForEach(func(k, v []byte) error {
 		sink, _, _ := bytes.Cut(k, []byte{0})
-		n, err := asideRecords(v)
+		content, err := l.value(nameAside, k, v)
+		if err != nil {
+			return err
+		}
+		n, err := countAside(content)
 		sum := l.aside[string(sink)]
 		sum.batches++
 		sum.records += n

@@ -98,7 +98,10 @@ func (j *Journal) commitOnce(p purge, fn func(*bolt.Tx) error) error {
 		if t, err = j.tidy(tx, p); err != nil {
 			return err
 		}
-		return fn(tx)
+		if err := fn(tx); err != nil {
+			return err
+		}
+		return writeState(tx, true, j.orphaned)
 	})
 	if err == nil {
 		j.done(t)

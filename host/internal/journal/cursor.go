@@ -54,7 +54,7 @@ type Cursor struct {
 }
 
 // Cursor returns the place of a sink, and registers the sink durably when it is new: it then starts with the oldest batch
-// kept of the current epoch. From then on nothing is deleted that it has not acknowledged, until [Journal.Unregister].
+// kept of the current epoch, or of all after an unclean stop. From then on nothing is deleted that it has not acknowledged, until [Journal.Unregister].
 // The same name gives the same Cursor.
 func (j *Journal) Cursor(sink string) (*Cursor, error) {
 	if sink == "" || len(sink) > maxSinkName {
@@ -74,7 +74,7 @@ func (j *Journal) Cursor(sink string) (*Cursor, error) {
 	}
 	at := j.origin(current)
 	c = &Cursor{j: j, name: sink, at: at, saved: at}
-	err = j.commit(purge{}, func(tx *bolt.Tx) error { return bucket(tx, nameCursors).Put([]byte(sink), at.key()) })
+	err = j.commit(purge{}, func(tx *bolt.Tx) error { return putSealed(tx, nameCursors, []byte(sink), at.key()) })
 	if err != nil {
 		return nil, fmt.Errorf("register sink %s: %w", sink, err)
 	}
@@ -84,12 +84,12 @@ func (j *Journal) Cursor(sink string) (*Cursor, error) {
 	return c, nil
 }
 
-// origin is where a new sink begins: at what the file has of this run, or at all that was saved from a damaged file which
-// did not tell whom it was for.
+// origin is where a new sink begins: at what the file has of this run; or, after an unclean stop or damage, at the oldest
+// that it has at all, since the sink may be one whose place was lost.
 func (j *Journal) origin(current run) place {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.orphaned {
+	if j.orphaned || !j.previous.Clean {
 		return place{ordinal: j.epochs[0].ordinal}
 	}
 	return place{current.ordinal, current.kept - 1}

@@ -52,6 +52,11 @@ func refused(err error) bool {
 	return false
 }
 
+// noSpace is refused for what more space would help.
+func noSpace(err error) bool {
+	return refused(err) && !strings.HasSuffix(err.Error(), unix.EIO.Error())
+}
+
 // disk is the state of the file system below the journal. [Journal].appending guards it.
 type disk struct {
 	reserve string // path; "" before open

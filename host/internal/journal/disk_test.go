@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -240,5 +241,34 @@ func TestTheReserveIsGivenUpForWhatMakesRoomAndTakenBack(t *testing.T) {
 	must(t, j.patrol()) // without an Append
 	if s := stats(t, j); !s.Reserve || s.Full != nil || reserved() < reserveBytes {
 		t.Errorf("with space again: %+v", s)
+	}
+}
+
+func TestADamagedFileWaitsForSpace(t *testing.T) {
+	dir := smallDisk(t, 8)
+	path := filled(t, dir)
+	damagePageOf(t, path, "needle 20 ")
+	damaged, err := os.ReadFile(path)
+	must(t, err)
+	full := hog(t, dir)
+	must(t, os.Truncate(filepath.Join(dir, ReserveName), 0))
+	more := filepath.Join(dir, "more")
+	must(t, os.Rename(full, more))
+	full = hog(t, dir)
+	for range 2 { // as often as it is tried
+		if j, err := Open(dir, testHost, time.Now); !errors.Is(err, ErrDisk) {
+			t.Fatalf("opened %v, %v", j, err)
+		}
+		if kept, err := os.ReadFile(path); err != nil || !bytes.Equal(kept, damaged) {
+			t.Fatalf("the damaged file is another one: %v", err)
+		}
+	}
+	if others, err := filepath.Glob(path + ".*"); len(others) > 0 || err != nil {
+		t.Errorf("left behind: %q, %v", others, err)
+	}
+	must(t, os.Remove(full), os.Remove(more))
+	j := open(t, dir)
+	if came, gone, _ := account(t, j, cursor(t, j, "a")); came == 0 || came+gone != needles {
+		t.Errorf("%d came and %d are said to be lost, of %d", came, gone, needles)
 	}
 }

@@ -9,8 +9,9 @@
 //
 // The file is journal.db (bbolt) in the state directory. It holds these buckets:
 //
-//	meta     "format", "open" (there while the host runs: found at the next start, it says that the stop was unclean) and
-//	         "orphans" (the file was saved from a damaged one that did not tell what the sinks have)
+//	meta     "format"; "state": whether the host runs (found at the next start, it says that the stop was unclean), whether
+//	         the file was saved from a damaged one that did not tell what all sinks have, how many rows other buckets have,
+//	         and the first record kept
 //	epochs   ordinal -> epoch, last sequence, time of the last append, chain hash
 //	batches  ordinal, first sequence -> last sequence, time, checksum, encoded wire.Batch
 //	cursors  sink -> ordinal, sequence
@@ -34,6 +35,11 @@
 // A file that bbolt cannot be trusted with is set aside as journal.db.corrupt-<time>, and everything in it that proves to
 // be good goes to a new one; the rest is holes. See [Journal.Recovered]. A batch that fails its checksum in a sound file
 // is a [DamagedError] of Next.
+//
+// All values but those of batches, which have their own, end with a checksum over bucket, key and content. A sink whose
+// place does not prove good, or is not there, gets everything that is kept again: it may be given twice what it has, and
+// never too little. When the end of an epoch is lost, with the newest root of the file, a Gap of 0 events says that nobody
+// knows how much followed. Files of format 1, which had none of these checksums, are converted.
 //
 // # Records that a sink cannot take
 //

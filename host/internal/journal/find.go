@@ -60,8 +60,11 @@ func (w want) find(tx *bolt.Tx) (b Batch, found bool, err error) {
 	if checksum(raw) != h.sum {
 		return b, false, &DamagedError{b.Epoch, b.First, b.Last, b.Have}
 	}
-	if own := bucket(tx, nameRetries).Get(append(slices.Clone(k), w.sink...)); own != nil {
-		raw = own
+	key := append(slices.Clone(k), w.sink...)
+	if own := bucket(tx, nameRetries).Get(key); own != nil {
+		if raw, err = unseal(nameRetries, key, own); err != nil {
+			return b, false, &DamagedError{b.Epoch, b.First, b.Last, b.Have}
+		}
 	}
 	b.Raw = slices.Clone(raw)
 	return b, true, nil

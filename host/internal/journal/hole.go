@@ -21,6 +21,7 @@ const (
 	CauseAge       Cause = 2 // they waited too long
 	CauseDiscarded Cause = 3 // somebody gave them up, see [Journal.Discard]
 	CauseDamaged   Cause = 4 // the disk lost them
+	CauseUnknown   Cause = 5 // the disk may have lost records from here on: nobody knows how many, if any
 )
 
 // String is the text that a Gap tells.
@@ -34,12 +35,14 @@ func (c Cause) String() string {
 		return "backlog discarded"
 	case CauseDamaged:
 		return "journal damaged"
+	case CauseUnknown:
+		return "journal damaged: not known how many records followed"
 	}
 	return "unknown"
 }
 
 func (c Cause) reason() wire.GapReason {
-	if c == CauseDamaged {
+	if c == CauseDamaged || c == CauseUnknown {
 		return wire.GapReason_GAP_JOURNAL_CORRUPT
 	}
 	return wire.GapReason_GAP_QUEUE_DROPPED
@@ -168,7 +171,7 @@ func writeHoles(tx *bolt.Tx, before, after holes) error {
 		if slices.Contains(before, h) {
 			continue
 		}
-		if err := b.Put(h.key(), h.encode()); err != nil {
+		if err := putSealed(tx, nameHoles, h.key(), h.encode()); err != nil {
 			return fmt.Errorf("store a hole: %w", err)
 		}
 	}
@@ -182,10 +185,14 @@ func (j *Journal) gapBatch(r run, h hole, sink string) (Batch, error) {
 	if from == 0 {
 		from, to = h.noted, h.noted
 	}
+	events := h.last - h.first + 1
+	if h.cause == CauseUnknown {
+		events = 0
+	}
 	batch := &wire.Batch{
 		HostId: j.hostID[:], Epoch: r.epoch[:], First: h.last, Last: h.last,
 		Records: []*wire.Record{{Sequence: h.last, Kind: &wire.Record_Gap{Gap: &wire.Gap{
-			Start: from, End: max(from, to), Reason: h.cause.reason(), Cause: h.cause.String(), Events: h.last - h.first + 1,
+			Start: from, End: max(from, to), Reason: h.cause.reason(), Cause: h.cause.String(), Events: events,
 			Epoch: r.epoch[:], First: h.first, Last: h.last, Sink: sink,
 		}}}},
 	}

@@ -43,8 +43,9 @@ type Mark struct {
 // one; what sinks lack of the rest they get a Gap for.
 type Recovered struct {
 	Path    string
-	Cause   error
+	Cause   error // with what is not known
 	Batches int
+	Unknown []string // what is not known, each in words: how far an epoch went, where a sink stood
 }
 
 // Previous describes the run before this one, from what it made durable.
@@ -106,7 +107,8 @@ func Open(dir string, hostID [16]byte, now func() time.Time) (*Journal, error) {
 
 // OpenWith opens or creates the journal and begins a new epoch. From a damaged file it takes over what is good.
 //
-// Errors: [ErrLocked]; or the operating system's, when the directory cannot be used or is writable by others.
+// Errors: [ErrLocked]; a *[DiskError] when the disk has no space for what is good of a damaged file, which stays as it is for
+// another try; or the operating system's, when the directory cannot be used or is writable by others.
 func OpenWith(o Options) (*Journal, error) {
 	o.fill()
 	if err := checkDirectory(o.Dir); err != nil {
@@ -119,7 +121,12 @@ func OpenWith(o Options) (*Journal, error) {
 	}
 	if isDamage(err) {
 		var recovered *Recovered
-		if recovered, err = salvage(path, o, err); err != nil {
+		damage := err
+		recovered, err = salvage(path, o, damage)
+		if errors.Is(err, ErrDisk) && os.Truncate(filepath.Join(o.Dir, ReserveName), 0) == nil {
+			recovered, err = salvage(path, o, damage)
+		}
+		if err != nil {
 			return nil, err
 		}
 		if j, err = start(path, o); err == nil {
@@ -220,12 +227,18 @@ func (j *Journal) Mark(key string) ([]byte, bool) {
 	var value []byte
 	found := false
 	err := j.view(func(tx *bolt.Tx) error {
-		if v := bucket(tx, nameMarks).Get([]byte(key)); v != nil {
-			value, found = append([]byte{}, v...), true
+		stored := bucket(tx, nameMarks).Get([]byte(key))
+		if stored == nil {
+			return nil
 		}
-		return nil
+		v, err := unseal(nameMarks, []byte(key), stored)
+		value, found = append([]byte{}, v...), true
+		return err
 	})
-	return value, found && err == nil
+	if !found || err != nil {
+		return nil, false
+	}
+	return value, true
 }
 
 // Close makes acknowledgements durable, notes that the stop was clean and closes the file. An Append under way ends
@@ -250,10 +263,7 @@ func (j *Journal) Close() error {
 			if _, err := j.tidy(tx, purge{}); err != nil {
 				return err
 			}
-			if err := bucket(tx, nameMeta).Delete([]byte(keyOrphans)); err != nil {
-				return err
-			}
-			return bucket(tx, nameMeta).Delete([]byte(keyOpen))
+			return writeState(tx, false, false)
 		})
 	}
 	err := last()

@@ -109,7 +109,11 @@ func TestAcknowledgementsReachTheDiskWithoutAnAppend(t *testing.T) {
 	for {
 		var at place
 		must(t, j.view(func(tx *bolt.Tx) (err error) {
-			at, err = parsePlace(bucket(tx, nameCursors).Get([]byte("a")))
+			v, err := unseal(nameCursors, []byte("a"), bucket(tx, nameCursors).Get([]byte("a")))
+			if err != nil {
+				return err
+			}
+			at, err = parsePlace(v)
 			return err
 		}))
 		if at.sequence == 3 {

@@ -12,8 +12,12 @@ import (
 	"github.com/picosnitch/picosnitch/sdk"
 )
 
-// format is the number of this layout and of the codec of its batches (wire.CodecProto).
-const format = 1
+// format is the number of this layout and of the codec of its batches (wire.CodecProto). Files of formatPlain, whose small
+// values have no checksums, are converted.
+const (
+	format      = 2
+	formatPlain = 1
+)
 
 // Buckets and keys of the package comment.
 const (
@@ -26,8 +30,13 @@ const (
 	nameAside   = "aside"
 	nameRetries = "retries"
 	keyFormat   = "format"
-	keyOpen     = "open"
-	keyOrphans  = "orphans"
+	keyState    = "state"
+)
+
+// Keys of bucket meta in format 1.
+const (
+	oldKeyOpen    = "open"
+	oldKeyOrphans = "orphans"
 )
 
 // errDamaged marks content that this package cannot have written.
@@ -70,6 +79,15 @@ func (e epochRow) encode() []byte {
 	b = binary.BigEndian.AppendUint64(b, e.last)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.time))
 	return append(b, e.chain[:]...)
+}
+
+// readEpochRow is parseEpochRow for a row as it is stored.
+func readEpochRow(k, stored []byte) (epochRow, error) {
+	b, err := unseal(nameEpochs, k, stored)
+	if err != nil {
+		return epochRow{}, err
+	}
+	return parseEpochRow(b)
 }
 
 func parseEpochRow(b []byte) (epochRow, error) {
@@ -118,5 +136,5 @@ func checksum(raw []byte) uint32 { return crc32.Checksum(raw, crc32.MakeTable(cr
 
 func ordinalKey(ordinal uint64) []byte { return binary.BigEndian.AppendUint64(nil, ordinal) }
 
-// bucket returns one of the five, which [load] has made sure of.
+// bucket returns one of those of the package comment, which [inspect] has made sure of.
 func bucket(tx *bolt.Tx, name string) *bolt.Bucket { return tx.Bucket([]byte(name)) }

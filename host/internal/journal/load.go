@@ -15,6 +15,8 @@ const maxEpochs = 4096
 
 // loaded is what a start finds in the file.
 type loaded struct {
+	format   byte  // of the file; 0: it is new
+	state    state // in format 2
 	epochs   []run // that hold, or held, records
 	next     uint64
 	cursors  map[string]place
@@ -24,7 +26,7 @@ type loaded struct {
 	previous Previous
 }
 
-// mustHave are the buckets that every file has had, mayHave those that came later.
+// mustHave are the buckets that every file has had, mayHave those that some files of format 1 lack.
 func mustHave() []string {
 	return []string{nameMeta, nameEpochs, nameBatches, nameCursors, nameMarks}
 }
@@ -43,28 +45,55 @@ func create(tx *bolt.Tx) error {
 
 // inspect reads everything that is kept in memory and checks that it fits together.
 func inspect(tx *bolt.Tx) (loaded, error) {
-	for _, name := range mustHave() {
-		if tx.Bucket([]byte(name)) == nil {
-			return loaded{}, fmt.Errorf("%w: no bucket %s", errDamaged, name)
+	l := loaded{next: 1, cursors: map[string]place{}}
+	for _, read := range []func(*bolt.Tx) error{
+		l.readMeta, l.readEpochs, l.readHoles, l.readBatches, l.readAside, l.readCursors, l.readPlain, l.readState,
+	} {
+		if err := read(tx); err != nil {
+			return loaded{}, err
 		}
 	}
-	if v := bucket(tx, nameMeta).Get([]byte(keyFormat)); v != nil && (len(v) != 1 || v[0] != format) {
-		return loaded{}, fmt.Errorf("%w: format %x, this version knows %d", errDamaged, v, format)
+	return l, nil
+}
+
+// readMeta finds out what kind of file this is, and whether it is complete.
+func (l *loaded) readMeta(tx *bolt.Tx) error {
+	for _, name := range mustHave() {
+		if tx.Bucket([]byte(name)) == nil {
+			return fmt.Errorf("%w: no bucket %s", errDamaged, name)
+		}
 	}
-	l := loaded{next: 1, cursors: map[string]place{}}
-	if err := l.readEpochs(tx); err != nil {
-		return loaded{}, err
+	k, _ := bucket(tx, nameEpochs).Cursor().First()
+	switch v := bucket(tx, nameMeta).Get([]byte(keyFormat)); {
+	case v == nil && k == nil:
+		return nil
+	case len(v) != 1 || v[0] != format && v[0] != formatPlain:
+		return fmt.Errorf("%w: format %x, this version knows %d and %d", errDamaged, v, formatPlain, format)
+	default:
+		l.format = v[0]
 	}
-	if err := l.readHoles(tx); err != nil {
-		return loaded{}, err
+	for _, name := range mayHave() {
+		if l.format == format && tx.Bucket([]byte(name)) == nil {
+			return fmt.Errorf("%w: no bucket %s", errDamaged, name)
+		}
 	}
-	if err := l.readBatches(tx); err != nil {
-		return loaded{}, err
+	return nil
+}
+
+// value is the content of a small value.
+func (l *loaded) value(name string, k, stored []byte) ([]byte, error) {
+	if l.format == formatPlain {
+		return stored, nil
 	}
-	if err := l.readAside(tx); err != nil {
-		return loaded{}, err
-	}
-	err := bucket(tx, nameCursors).ForEach(func(name, v []byte) error {
+	return unseal(name, k, stored)
+}
+
+func (l *loaded) readCursors(tx *bolt.Tx) error {
+	return bucket(tx, nameCursors).ForEach(func(name, stored []byte) error {
+		v, err := l.value(nameCursors, name, stored)
+		if err != nil {
+			return err
+		}
 		at, err := parsePlace(v)
 		l.cursors[string(name)] = at
 		if err == nil && !l.exists(at) {
@@ -72,9 +101,48 @@ func inspect(tx *bolt.Tx) (loaded, error) {
 		}
 		return err
 	})
-	l.orphaned = len(l.epochs) > 0 && bucket(tx, nameMeta).Get([]byte(keyOrphans)) != nil
-	l.previous.Clean = bucket(tx, nameMeta).Get([]byte(keyOpen)) == nil
-	return l, err
+}
+
+// readPlain checks what is not kept in memory.
+func (l *loaded) readPlain(tx *bolt.Tx) error {
+	for _, name := range []string{nameMarks, nameRetries} {
+		b := tx.Bucket([]byte(name))
+		if b == nil {
+			continue
+		}
+		err := b.ForEach(func(k, stored []byte) error {
+			_, err := l.value(name, k, stored)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("read bucket %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// readState compares everything with what the last commit said that it must be.
+func (l *loaded) readState(tx *bolt.Tx) (err error) {
+	switch m := bucket(tx, nameMeta); l.format {
+	case formatPlain:
+		l.orphaned = len(l.epochs) > 0 && m.Get([]byte(oldKeyOrphans)) != nil
+		l.previous.Clean = m.Get([]byte(oldKeyOpen)) == nil
+		return nil
+	case format:
+		if l.state, err = readState(m.Get([]byte(keyState))); err != nil {
+			return err
+		}
+	default:
+		l.previous.Clean = true
+		return nil
+	}
+	l.orphaned, l.previous.Clean = len(l.epochs) > 0 && l.state.orphaned, !l.state.open
+	now, err := countState(tx)
+	now.open, now.orphaned = l.state.open, l.state.orphaned
+	if err == nil && now != l.state {
+		err = fmt.Errorf("%w: it holds %+v, and it should be %+v", errDamaged, now, l.state)
+	}
+	return err
 }
 
 // exists tells whether a sink can have come to a place.
@@ -93,7 +161,11 @@ func (l *loaded) readEpochs(tx *bolt.Tx) error {
 		if len(k) != 8 {
 			return fmt.Errorf("%w: ordinal of %d bytes", errDamaged, len(k))
 		}
-		row, err := parseEpochRow(v)
+		content, err := l.value(nameEpochs, k, v)
+		if err != nil {
+			return err
+		}
+		row, err := parseEpochRow(content)
 		if err != nil {
 			return err
 		}
@@ -108,9 +180,10 @@ func (l *loaded) readEpochs(tx *bolt.Tx) error {
 	})
 }
 
-// readBatches finds the first batch kept of every epoch and checks that what follows it is gap-free.
+// readBatches finds the first batch kept of every epoch and checks that what follows the very first is without gaps, to
+// the end, but for holes.
 func (l *loaded) readBatches(tx *bolt.Tx) error {
-	i, expect := -1, place{}
+	i, expect := -1, uint64(0) // the epoch that is being read, and what comes next of it
 	err := bucket(tx, nameBatches).ForEach(func(k, v []byte) error {
 		at, err := parsePlace(k)
 		if err != nil {
@@ -121,23 +194,53 @@ func (l *loaded) readBatches(tx *bolt.Tx) error {
 			return err
 		}
 		if i < 0 || l.epochs[i].ordinal != at.ordinal {
-			for i++; i < len(l.epochs) && l.epochs[i].ordinal < at.ordinal; i++ {
+			if i, expect, err = l.nextEpoch(i, expect, at); err != nil {
+				return err
 			}
-			if i == len(l.epochs) || l.epochs[i].ordinal != at.ordinal {
-				return fmt.Errorf("%w: batch of unknown epoch %d", errDamaged, at.ordinal)
-			}
-			l.epochs[i].kept, expect = at.sequence, at
+			l.epochs[i].kept = at.sequence
 		}
-		if at != expect && l.holes.cover(at.ordinal, expect.sequence, at.sequence) {
-			expect = at
+		if err := l.complete(i, expect, at.sequence); err != nil {
+			return err
 		}
-		if at != expect || h.last < at.sequence || h.last > l.epochs[i].last {
-			return fmt.Errorf("%w: batch %d..%d where %d was due", errDamaged, at.sequence, h.last, expect.sequence)
+		if h.last < at.sequence || h.last > l.epochs[i].last {
+			return fmt.Errorf("%w: batch %d..%d", errDamaged, at.sequence, h.last)
 		}
-		expect.sequence = h.last + 1
+		expect = h.last + 1
 		return nil
 	})
+	for ; err == nil && i >= 0 && i < len(l.epochs); i, expect = i+1, 1 {
+		err = l.complete(i, expect, l.epochs[i].last+1)
+	}
 	return err
+}
+
+// nextEpoch goes on from an epoch to that of the first batch at a place.
+func (l *loaded) nextEpoch(i int, expect uint64, at place) (int, uint64, error) {
+	begun := i >= 0
+	for i = max(i, 0); i < len(l.epochs) && l.epochs[i].ordinal < at.ordinal; i++ {
+		if !begun {
+			continue
+		}
+		if err := l.complete(i, expect, l.epochs[i].last+1); err != nil {
+			return i, 0, err
+		}
+		expect = 1
+	}
+	if i == len(l.epochs) || l.epochs[i].ordinal != at.ordinal {
+		return i, 0, fmt.Errorf("%w: batch of unknown epoch %d", errDamaged, at.ordinal)
+	}
+	if !begun {
+		expect = at.sequence
+	}
+	return i, expect, nil
+}
+
+// complete checks that nothing is missing of an epoch from first up to, but not including, end.
+func (l *loaded) complete(i int, first, end uint64) error {
+	if first == end || first < end && l.holes.cover(l.epochs[i].ordinal, first, end) {
+		return nil
+	}
+	return fmt.Errorf("%w: record %d of epoch %d where %d was due", errDamaged, end, l.epochs[i].ordinal, first)
 }
 
 func (l *loaded) readHoles(tx *bolt.Tx) error {
@@ -146,7 +249,11 @@ func (l *loaded) readHoles(tx *bolt.Tx) error {
 		return nil
 	}
 	return b.ForEach(func(k, v []byte) error {
-		h, err := parseHole(k, v)
+		content, err := l.value(nameHoles, k, v)
+		if err != nil {
+			return err
+		}
+		h, err := parseHole(k, content)
 		l.holes = append(l.holes, h)
 		return err
 	})
@@ -172,11 +279,16 @@ func (l *loaded) start(tx *bolt.Tx, epoch sdk.Epoch) error {
 			}
 		}
 	}
-	if err := bucket(tx, nameEpochs).Put(ordinalKey(l.next), epochRow{epoch: epoch}.encode()); err != nil {
+	if l.format == formatPlain {
+		if err := convert(tx); err != nil {
+			return err
+		}
+	}
+	if err := putSealed(tx, nameEpochs, ordinalKey(l.next), epochRow{epoch: epoch}.encode()); err != nil {
 		return fmt.Errorf("store the epoch: %w", err)
 	}
 	if err := bucket(tx, nameMeta).Put([]byte(keyFormat), []byte{format}); err != nil {
 		return fmt.Errorf("store the format: %w", err)
 	}
-	return bucket(tx, nameMeta).Put([]byte(keyOpen), []byte{1})
+	return writeState(tx, true, l.orphaned)
 }

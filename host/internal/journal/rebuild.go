@@ -1,9 +1,11 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -22,6 +24,9 @@ func (s *saved) build(path string, now time.Time) error {
 	if err == nil {
 		err = guard(func() error { return s.large(db) })
 	}
+	if err == nil {
+		err = guard(func() error { return db.Update(func(tx *bolt.Tx) error { return writeState(tx, true, s.orphans) }) })
+	}
 	return errors.Join(err, guard(db.Close))
 }
 
@@ -30,26 +35,23 @@ func (s *saved) small(tx *bolt.Tx, now time.Time) error {
 	if err := create(tx); err != nil {
 		return err
 	}
-	put := func(bucketName string, key, value []byte) error { return bucket(tx, bucketName).Put(key, value) }
-	errs := []error{put(nameMeta, []byte(keyFormat), []byte{format}), put(nameMeta, []byte(keyOpen), []byte{1})}
-	if s.orphans {
-		errs = append(errs, put(nameMeta, []byte(keyOrphans), []byte{1}))
-	}
+	errs := []error{bucket(tx, nameMeta).Put([]byte(keyFormat), []byte{format})}
 	for ordinal, row := range s.epochs {
-		errs = append(errs, put(nameEpochs, ordinalKey(ordinal), row.encode()))
+		errs = append(errs, putSealed(tx, nameEpochs, ordinalKey(ordinal), row.encode()))
 	}
 	for sink, at := range s.cursors {
-		errs = append(errs, put(nameCursors, []byte(sink), at.key()))
+		errs = append(errs, putSealed(tx, nameCursors, []byte(sink), at.key()))
 	}
 	for _, p := range s.plain {
 		if len(p.key) > 0 && len(p.key) <= bolt.MaxKeySize {
-			errs = append(errs, put(p.bucket, p.key, p.value))
+			errs = append(errs, putSealed(tx, p.bucket, p.key, p.value))
 		}
 	}
+	slices.SortFunc(s.holes, func(a, b hole) int { return cmp.Compare(a.last, b.last) }) // of two with one key, the longer
 	for _, h := range s.holes {
 		if _, known := s.epochs[h.ordinal]; known {
 			h.noted = now.UnixNano()
-			errs = append(errs, put(nameHoles, h.key(), h.encode()))
+			errs = append(errs, putSealed(tx, nameHoles, h.key(), h.encode()))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -40,7 +40,7 @@ func (j *Journal) Retry(sink string) (records int, err error) {
 		}
 		for i, b := range r.batches {
 			key := append(place{current.ordinal, b.first}.key(), sink...)
-			if err := bucket(tx, nameRetries).Put(key, r.overlays[i]); err != nil {
+			if err := putSealed(tx, nameRetries, key, r.overlays[i]); err != nil {
 				return fmt.Errorf("store a retry: %w", err)
 			}
 		}

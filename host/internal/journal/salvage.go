@@ -1,15 +1,12 @@
 package journal
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -17,20 +14,28 @@ import (
 	"github.com/picosnitch/picosnitch/sdk"
 )
 
-// maxTail bounds by how much the list of epochs may know of more records than there are batches: beyond that it is the
-// list that is damaged.
-const maxTail = 1 << 32
-
 // saved is what of a damaged file is good.
 type saved struct {
 	file    io.ReaderAt
 	hostID  [16]byte
+	rows    rows
+	found   []foundBatch
 	epochs  map[uint64]epochRow // by ordinal
+	listed  map[uint64]bool     // ordinals that the list of epochs had
 	batches map[place]savedBatch
 	cursors map[string]place
 	plain   []pair // of buckets that are copied as they are
 	holes   holes
-	orphans bool // nobody knows what the sinks have
+	from    place    // as in state; zero: not known
+	orphans bool     // nobody knows what all the sinks have
+	unknown []string // for [Recovered]
+}
+
+// foundBatch is a batch that proves good, and what it says of itself.
+type foundBatch struct {
+	says  envelopeFields
+	at    place // where it lay
+	saved savedBatch
 }
 
 // savedBatch is a batch with the place of its encoded form in the damaged file.
@@ -50,25 +55,48 @@ func salvage(path string, o Options, cause error) (*Recovered, error) {
 		return nil, fmt.Errorf("open the damaged journal (%w): %w", cause, err)
 	}
 	defer f.Close()
-	s := &saved{file: f, hostID: o.HostID, epochs: map[uint64]epochRow{}, batches: map[place]savedBatch{}, cursors: map[string]place{}}
+	s := &saved{file: f, hostID: o.HostID, epochs: map[uint64]epochRow{}, listed: map[uint64]bool{},
+		batches: map[place]savedBatch{}, cursors: map[string]place{}}
 	if info, err := f.Stat(); err == nil {
 		s.survey(f, info.Size())
 	}
 	if len(s.epochs) == 0 {
-		recovered, err := setAside(path, cause, o.Now())
-		return recovered, errors.Join(err, prune(path))
+		s.say("nothing in it can be read: what the sinks lacked is lost")
+		recovered, err := setAside(path, s.cause(cause), o.Now())
+		if err != nil {
+			return nil, err
+		}
+		recovered.Unknown = s.unknown
+		return recovered, prune(path)
 	}
 	fresh := path + ".salvage"
 	if err := s.build(fresh, o.Now()); err != nil {
-		err = errors.Join(err, os.Remove(fresh))
-		return setAside(path, fmt.Errorf("%w; save what is good: %w", cause, err), o.Now())
+		if noSpace(err) { // the damaged file stays, for the next try
+			_ = os.Remove(fresh)
+			return nil, &DiskError{Since: o.Now(), Cause: fmt.Errorf("save what is good of %s: %w", path, err)}
+		}
+		err = errors.Join(fmt.Errorf("%w; save what is good: %w", cause, err), os.Remove(fresh))
+		return setAside(path, err, o.Now())
 	}
-	recovered, err := exchange(path, fresh, cause, o.Now())
+	recovered, err := exchange(path, fresh, s.cause(cause), o.Now())
 	if err != nil {
 		return nil, err
 	}
-	recovered.Batches = len(s.batches)
+	recovered.Batches, recovered.Unknown = len(s.batches), s.unknown
 	return recovered, nil
+}
+
+// say notes what is not known.
+func (s *saved) say(format string, args ...any) {
+	s.unknown = append(s.unknown, fmt.Sprintf(format, args...))
+}
+
+// cause adds what is not known to why the file was set aside.
+func (s *saved) cause(cause error) error {
+	for _, text := range s.unknown {
+		cause = fmt.Errorf("%w; %s", cause, text)
+	}
+	return cause
 }
 
 // exchange gives the damaged file another name, and the fresh one its place.
@@ -89,69 +117,73 @@ func exchange(path, fresh string, cause error, now time.Time) (*Recovered, error
 
 // survey reads the file and makes what it finds fit together.
 func (s *saved) survey(f io.ReaderAt, size int64) {
-	var unsure []pair // cursors that may be old
-	w := survey(f, size, func(p pair) {
-		switch {
-		case p.bucket == nameBatches || p.bucket == "":
-			s.batch(p)
-		case p.bucket == nameEpochs:
-			s.epoch(p)
-		case p.bucket == nameCursors:
-			unsure = append(unsure, clone(p))
-		case slices.Contains([]string{nameMarks, nameHoles, nameAside, nameRetries}, p.bucket):
-			s.plain = append(s.plain, clone(p))
+	s.rows = rows{good: map[string][]pair{}, bad: map[string]int{}}
+	s.rows.wreck = survey(f, size, func(p pair) {
+		isBatch := (p.bucket == nameBatches || p.bucket == "") && s.batch(p)
+		if !isBatch && p.bucket != nameBatches {
+			s.rows.add(p)
 		}
 	})
-	if w.lost[nameMarks] || w.lost[""] { // an old mark would be a lie
-		s.plain = slices.DeleteFunc(s.plain, func(p pair) bool { return p.bucket == nameMarks })
+	s.rows.sort()
+	for _, p := range s.rows.good[nameEpochs] {
+		s.epoch(p)
 	}
-	s.plain = slices.DeleteFunc(s.plain, func(p pair) bool { return p.bucket == nameHoles && !s.hole(p) })
+	s.place()
 	s.settleEpochs()
-	for _, p := range unsure {
-		s.cursor(p)
+	if len(s.epochs) == 0 {
+		return // nobody could be told of anything
 	}
-	s.orphans = len(s.cursors) == 0
+	s.settleCursors()
+	s.settleHoles()
+	s.settleEnds()
+	s.settlePlain()
 	s.settleBatches()
-}
-
-func clone(p pair) pair {
-	p.key, p.value = bytes.Clone(p.key), bytes.Clone(p.value)
-	return p
+	s.settleRetries()
 }
 
 // batch takes a batch whose checksum is right and which says itself that it lies where it should.
-func (s *saved) batch(p pair) {
+func (s *saved) batch(p pair) bool {
 	at, err := parsePlace(p.key)
 	if err != nil {
-		return
+		return false
 	}
 	h, raw, err := parseBatch(p.value)
 	if err != nil || checksum(raw) != h.sum {
-		return
+		return false
 	}
 	e, ok := envelopeOf(raw)
-	if !ok || e.host != s.hostID || e.first != at.sequence || e.last < e.first {
-		return
+	if !ok || e.host != s.hostID || e.first == 0 || e.last < e.first {
+		return false
 	}
-	row, known := s.epochs[at.ordinal]
-	if known && row.epoch != e.epoch {
-		if p.bucket == "" || row.last > 0 && s.hasBatch(at.ordinal) {
-			return // the first to come is the better one
-		}
-		row = epochRow{}
-	}
-	row.epoch = e.epoch
-	s.epochs[at.ordinal] = row
-	s.batches[at] = savedBatch{last: e.last, time: h.time, at: p.at + batchHeaderSize, size: len(raw), old: p.bucket == ""}
+	s.found = append(s.found, foundBatch{e, at,
+		savedBatch{last: e.last, time: h.time, at: p.at + batchHeaderSize, size: len(raw), old: p.stray}})
+	return true
 }
 
-func (s *saved) hasBatch(ordinal uint64) bool {
-	for at := range s.batches {
-		if at.ordinal == ordinal {
-			return true
+// place puts batches where they belong: into the epoch that they name, whatever their key says; if no list has it, where
+// they lay.
+func (s *saved) place() {
+	ordinals := map[sdk.Epoch]uint64{}
+	for ordinal, row := range s.epochs {
+		s.listed[ordinal] = true
+		ordinals[row.epoch] = ordinal
+	}
+	for _, f := range s.found {
+		at := place{f.at.ordinal, f.says.first}
+		if ordinal, ok := ordinals[f.says.epoch]; ok {
+			at.ordinal = ordinal
+		} else if s.listed[at.ordinal] || f.at != at {
+			continue
+		}
+		if known, ok := s.epochs[at.ordinal]; !ok {
+			s.epochs[at.ordinal] = epochRow{epoch: f.says.epoch}
+		} else if known.epoch != f.says.epoch {
+			continue // the first to come is the better one
+		}
+		if before, ok := s.batches[at]; !ok || before.old && !f.saved.old {
+			s.batches[at] = f.saved
 		}
 	}
-	return false
 }
 
 // epoch takes a row of the list of epochs, the newest state of each.
@@ -164,116 +196,6 @@ func (s *saved) epoch(p pair) {
 	known, exists := s.epochs[ordinal]
 	if !exists || known.epoch == row.epoch && known.last < row.last {
 		s.epochs[ordinal] = row
-	}
-}
-
-// settleEpochs makes the ends of epochs agree with their batches, and leaves out rows that cannot be.
-func (s *saved) settleEpochs() {
-	s.separate()
-	ends := map[uint64]uint64{}
-	for at, b := range s.batches {
-		ends[at.ordinal] = max(ends[at.ordinal], b.last)
-	}
-	for ordinal, row := range s.epochs {
-		if ordinal > maxTail {
-			delete(s.epochs, ordinal)
-			continue
-		}
-		if row.last > ends[ordinal]+maxTail {
-			row.last = 0
-		}
-		row.last = max(row.last, ends[ordinal])
-		s.epochs[ordinal] = row
-	}
-	maps.DeleteFunc(s.batches, func(at place, _ savedBatch) bool { return at.ordinal > maxTail })
-}
-
-// separate leaves every epoch one ordinal, the one with most of its batches: others come from damaged keys.
-func (s *saved) separate() {
-	count, best := map[uint64]int{}, map[sdk.Epoch]uint64{}
-	for at := range s.batches {
-		count[at.ordinal]++
-	}
-	for _, ordinal := range slices.Sorted(maps.Keys(s.epochs)) {
-		epoch := s.epochs[ordinal].epoch
-		if known, ok := best[epoch]; !ok || count[ordinal] > count[known] {
-			best[epoch] = ordinal
-		}
-	}
-	maps.DeleteFunc(s.epochs, func(ordinal uint64, row epochRow) bool { return best[row.epoch] != ordinal })
-	maps.DeleteFunc(s.batches, func(at place, _ savedBatch) bool { _, known := s.epochs[at.ordinal]; return !known })
-}
-
-// cursor takes the place of a sink, if there is such a place; of several, the furthest.
-func (s *saved) cursor(p pair) {
-	at, err := parsePlace(p.value)
-	row, known := s.epochs[at.ordinal]
-	if err != nil || !known || at.sequence > row.last || len(p.key) == 0 || len(p.key) > maxSinkName {
-		return
-	}
-	if before, ok := s.cursors[string(p.key)]; !ok || before.before(at) {
-		s.cursors[string(p.key)] = at
-	}
-}
-
-func (s *saved) hole(p pair) bool {
-	h, err := parseHole(p.key, p.value)
-	if err != nil {
-		return false
-	}
-	s.holes = append(s.holes, h)
-	return true
-}
-
-// settleBatches leaves out what everybody has, and batches that overlap, and makes holes of what is missing.
-func (s *saved) settleBatches() {
-	limit := place{ordinal: ^uint64(0)}
-	for _, at := range s.cursors {
-		if at.before(limit) {
-			limit = at
-		}
-	}
-	at := map[uint64]uint64{} // ordinal -> what is accounted for
-	for _, p := range s.order() {
-		b := s.batches[p]
-		needed := s.orphans || limit.before(place{p.ordinal, b.last})
-		if b.old && !needed || p.sequence <= at[p.ordinal] {
-			delete(s.batches, p)
-			continue
-		}
-		if first := s.expected(p.ordinal, at, limit); needed && first < p.sequence && (first > 1 || !s.orphans) {
-			s.miss(p.ordinal, first, p.sequence-1, b.time)
-		}
-		at[p.ordinal] = b.last
-	}
-	for ordinal, row := range s.epochs {
-		if done := ordinal < limit.ordinal; done && !s.orphans || s.orphans && at[ordinal] == 0 {
-			continue // everybody has it, or nobody knows who lacks it
-		}
-		if first := s.expected(ordinal, at, limit); first <= row.last {
-			s.miss(ordinal, first, row.last, row.time)
-		}
-	}
-}
-
-// order lists the batches from the oldest to the newest.
-func (s *saved) order() []place {
-	return slices.SortedFunc(maps.Keys(s.batches), func(a, b place) int { return bytes.Compare(a.key(), b.key()) })
-}
-
-// expected is the first record of an epoch that somebody needs and nothing accounts for.
-func (s *saved) expected(ordinal uint64, at map[uint64]uint64, limit place) uint64 {
-	first := at[ordinal] + 1
-	if !s.orphans && ordinal == limit.ordinal {
-		first = max(first, limit.sequence+1)
-	}
-	return first
-}
-
-// miss notes a hole, unless there was one already.
-func (s *saved) miss(ordinal, first, last uint64, time int64) {
-	if !s.holes.cover(ordinal, first, last+1) {
-		s.holes = append(s.holes, hole{ordinal: ordinal, first: first, last: last, cause: CauseDamaged, from: time, to: time, noted: time})
 	}
 }
 

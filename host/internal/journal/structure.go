@@ -42,9 +42,12 @@ type structure struct {
 
 // checkStructure reads the whole tree and the list of free pages of a file of size bytes. Errors wrap errDamaged.
 func checkStructure(file io.ReaderAt, size int64) error {
-	m, found := newestMeta(file)
-	if !found {
+	m, whole := newestMeta(file)
+	switch {
+	case whole == 0:
 		return nil // bbolt says it better
+	case whole == 1: // bbolt would quietly go back by one commit
+		return fmt.Errorf("%w: one of the two roots", errDamaged)
 	}
 	if m.end < 2 || m.end > uint64(size)/m.pageSize {
 		return fmt.Errorf("%w: %d bytes are not %d pages", errDamaged, size, m.end)
@@ -56,8 +59,8 @@ func checkStructure(file io.ReaderAt, size int64) error {
 	return s.free(m.freelist)
 }
 
-// newestMeta returns the meta page that bbolt will go by.
-func newestMeta(file io.ReaderAt) (newest meta, found bool) {
+// newestMeta returns the meta page that bbolt will go by, and how many are whole: there should be two.
+func newestMeta(file io.ReaderAt) (newest meta, whole int) {
 	for _, at := range []int64{0, 4096, 8192, 16384, 65536} { // the second one follows a page of any usual size
 		b := make([]byte, metaSize)
 		if _, err := file.ReadAt(b, at+pageHeader); err != nil {
@@ -70,11 +73,12 @@ func newestMeta(file io.ReaderAt) (newest meta, found bool) {
 		if binary.LittleEndian.Uint32(b) != metaMagic || h.Sum64() != word(56) || pageSize < 1024 {
 			continue
 		}
-		if m := (meta{pageSize, word(16), word(32), word(40), word(48)}); !found || m.transaction > newest.transaction {
-			newest, found = m, true
+		if m := (meta{pageSize, word(16), word(32), word(40), word(48)}); whole == 0 || m.transaction > newest.transaction {
+			newest = m
 		}
+		whole++
 	}
-	return newest, found
+	return newest, whole
 }
 
 // page takes a page out of those without a purpose and returns its kind, its length and count bytes after the header for

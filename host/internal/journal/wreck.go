@@ -26,6 +26,7 @@ type pair struct {
 	key    []byte
 	value  []byte
 	at     int64 // of the value in the file
+	stray  bool  // on a page that nothing led to: it may be old
 }
 
 // survey reads everything and calls found for each pair. Pages that no others lead to are looked at last, and only if
@@ -35,14 +36,15 @@ func survey(file io.ReaderAt, size int64, found func(pair)) *wreck {
 		file: file, pageSize: uint64(os.Getpagesize()), found: found,
 		seen: map[uint64]bool{}, lost: map[string]bool{}, named: map[string]bool{},
 	}
-	m, ok := newestMeta(file)
-	if ok {
+	m, whole := newestMeta(file)
+	if whole > 0 {
 		w.pageSize = m.pageSize
 	}
 	w.end = uint64(size) / w.pageSize
-	if ok {
+	if whole > 0 {
 		w.tree(m.root, 0, "")
 	}
+	w.lost[""] = w.lost[""] || whole < 2 // the newest state may be the one without a root
 	for _, name := range mustHave() {
 		w.lost[""] = w.lost[""] || !w.named[name]
 	}
@@ -114,7 +116,7 @@ func (w *wreck) leaf(page []byte, offset int64, bucket string, stray bool) {
 			w.lost[bucket] = true
 			continue
 		}
-		p := pair{bucket: bucket, key: page[key:value], value: page[value:end], at: offset + int64(value)}
+		p := pair{bucket: bucket, key: page[key:value], value: page[value:end], at: offset + int64(value), stray: stray}
 		switch {
 		case binary.LittleEndian.Uint32(e)&1 == 0:
 			w.found(p)

@@ -220,7 +220,11 @@ func (d *delivery) outcome(live context.Context, try int, p *parcel, r *wire.App
 		return endTaken, nil
 	case r.GetRetryAfter() != nil:
 		retry := r.GetRetryAfter()
-		d.delay(live, try, time.Duration(retry.GetDelay()), bounded(retry.GetReason(), 1024))
+		asked, why := time.Duration(retry.GetDelay()), bounded(retry.GetReason(), 1024)
+		if retry.GetDownstream() {
+			asked, why = d.patience(try, asked), behind+why
+		}
+		d.delay(live, try, asked, why)
 		return endAgain, nil
 	case r.GetRejected() != nil:
 		return d.refused(live, p, r.GetRejected().GetSequences(), bounded(r.GetRejected().GetReason(), 1024))
@@ -245,6 +249,22 @@ func (d *delivery) acknowledge(s journal.Span) error {
 		d.board.enter(StateRunning, Event{})
 	}
 	return nil
+}
+
+// behind begins what is told of a sink that waits for a server or a disk: it is degraded, and not to blame.
+const behind = "waits for what is behind it: "
+
+// knowing is the delay from which on a sink is taken at its word: it knows what it waits for.
+const knowing = time.Second
+
+// patience is how long to leave a sink alone whose trouble lies behind it: as long as it asks; ever longer, up to
+// maxRetry, when it asks for next to nothing, or a dead server would be asked ten times a second.
+func (d *delivery) patience(try int, asked time.Duration) time.Duration {
+	if asked >= knowing {
+		return asked
+	}
+	limit := min(maxRetry, firstDelay<<min(try, 10))
+	return limit/2 + time.Duration(d.o.Jitter()*float64(limit/2))
 }
 
 // delay waits as long as the sink asks, or ever longer when it does not say.
