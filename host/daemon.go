@@ -38,6 +38,9 @@ const (
 	closeBudget = 2 * time.Second  // everything else
 )
 
+// diskPatience lies between two looks whether there is room on the disk again.
+const diskPatience = 5 * time.Second
+
 // daemon is the running host: every stage, made in the order of the data and closed in reverse.
 type daemon struct {
 	settings settings
@@ -127,18 +130,34 @@ func (d *daemon) openFiles(context.Context) error {
 	return d.loadConfig()
 }
 
-func (d *daemon) openJournal(context.Context) error {
-	var err error
+// openJournal waits for room if a damaged journal cannot be put in order for want of it: the probes of the run before go on
+// counting meanwhile.
+func (d *daemon) openJournal(ctx context.Context) error {
 	bounds := d.inForce.get().Host
-	d.journal, err = journal.OpenWith(journal.Options{
+	o := journal.Options{
 		Dir: d.state.dir, HostID: d.state.hostID,
 		MaxBytes: int64(bounds.JournalMB) << 20, MaxAge: time.Duration(bounds.JournalDays) * 24 * time.Hour,
-	})
-	if err != nil {
-		return fmt.Errorf("open journal: %w", err)
 	}
-	d.onClose(d.journal.Close)
-	return nil
+	for told := false; ; told = true {
+		var err error
+		d.journal, err = journal.OpenWith(o)
+		if err == nil {
+			d.onClose(d.journal.Close)
+			return nil
+		}
+		err = fmt.Errorf("open journal: %w", err)
+		if !errors.Is(err, journal.ErrDisk) {
+			return err
+		}
+		if !told {
+			d.log.Error("waiting for room on the disk", "error", err)
+		}
+		select {
+		case <-time.After(diskPatience):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 func (d *daemon) openCapture(context.Context) error {

@@ -197,19 +197,26 @@ func (p *pipeline) append(ctx context.Context, records []*wire.Record, w *captur
 	if err != nil || (len(records) == 0 && len(marks) == 0) {
 		return err
 	}
+	refused := false
 	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 10*time.Second) {
 		_, _, err := p.journal.Append(records, marks...)
 		switch {
 		case err == nil:
 			p.notePending(records)
+			if refused {
+				p.recorder.Note("journal: takes records again, none was lost")
+			}
 			return nil
 		case errors.Is(err, journal.ErrBroken):
 			return fmt.Errorf("%w: %w", errRestart, err)
 		case errors.Is(err, journal.ErrClosed):
 			return err
 		}
-		p.log.Error("journal a window; trying again", "error", err, "in", delay)
-		p.recorder.Error("journal: " + err.Error())
+		if !refused {
+			p.log.Error("journal a window; trying again", "error", err)
+			p.recorder.Error("journal: " + err.Error())
+		}
+		refused = true
 		select {
 		case <-time.After(delay):
 		case <-ctx.Done():
