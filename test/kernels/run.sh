@@ -11,6 +11,7 @@
 # PICOSNITCH_BIN  the daemon to test (bin/picosnitch), its plugins beside it
 # LAB_CASES       which tests, as for go test -run (^TestLab$)
 # LAB_PATIENCE    times 30 s is what a case waits for its rows (6)
+# LAB_LIMIT       seconds a kernel, from power on (720, which is what a quiet machine must keep)
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -18,7 +19,7 @@ tree=$(cd "$here/../.." && pwd)
 cache=${XDG_CACHE_HOME:-/var/cache}/picosnitch-kernels
 command=${PICOSNITCH_BIN:-$tree/bin/picosnitch}
 go=${GO:-go}
-limit=720 # seconds a kernel, from power on
+limit=${LAB_LIMIT:-720}
 
 die() {
 	echo "test-kernels: $*" >&2

@@ -158,5 +158,5 @@ func (c *Case) awaitKernel(name, peer string, arrived uint64) {
 	if len(seen) != 1 {
 		c.Errorf("others than %s are said to have sent to %s: %v", name, peer, seen)
 	}
-	c.result, c.why = exact, "kernel: "+name
+	c.result, c.why = Exact, "kernel: "+name
 }

@@ -71,7 +71,7 @@ func (c *Case) CheckNamed(who Identity, word string) {
 		}
 		for _, row := range rows {
 			if row.Key.Process == who {
-				c.result, c.why = exact, "rows of layer "+row.Layer
+				c.result, c.why = Exact, "rows of layer "+row.Layer
 				return
 			}
 		}
@@ -92,7 +92,7 @@ func (c *Case) CheckGap(who Identity, word string) {
 		cancel()
 		for _, g := range gaps {
 			if g.Exe == who.Exe && strings.Contains(strings.ToLower(g.Cause), strings.ToLower(word)) {
-				c.result, c.why = gapped, g.Cause
+				c.result, c.why = Gapped, g.Cause
 				return
 			}
 		}

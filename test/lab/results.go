@@ -17,17 +17,17 @@ import (
 type Result struct {
 	Case   string `json:"case"`
 	Kernel string `json:"kernel"`
-	Result string `json:"result"` // exact, inferred, gap, fail, skip
-	Why    string `json:"why"`
+	Result string `json:"result"` // Exact, Inferred, Gapped, Failed or Skipped
+	Why    string `json:"why"`    // how bytes were counted, or what a gap, a failure or the kernel says
 }
 
 // The words of Result.Result.
 const (
-	exact    = "exact"    // every row as the processes said
-	inferred = "inferred" // exact bytes; not every peer is known
-	gapped   = "gap"      // not counted, but said, and of whom
-	failed   = "fail"
-	skipped  = "skip" // the kernel does not have it
+	Exact    = "exact"    // every row as the processes said
+	Inferred = "inferred" // exact bytes; not every peer is known
+	Gapped   = "gap"      // not counted, but said, and of whom
+	Failed   = "fail"
+	Skipped  = "skip" // the kernel does not have it, or the size is too small
 )
 
 // results collects them over a run.
@@ -53,9 +53,9 @@ func (r *results) watch(t *testing.T, name string, outcome func() (result, why s
 		one.Result, one.Why = outcome()
 		switch {
 		case t.Failed():
-			one.Result = failed
+			one.Result = Failed
 		case t.Skipped():
-			one.Result = skipped
+			one.Result = Skipped
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -85,13 +85,13 @@ func (r *results) write() error {
 // outcome judges a case by the rows that were found right.
 func outcome(rows []Row) (result, why string) {
 	var countings []string
-	result = exact
+	result = Exact
 	for _, row := range rows {
 		if row.Counting != "" {
 			countings = appendNew(countings, row.Counting)
 		}
 		if row.Peer == "inferred" || row.Peer == "folded" {
-			result = inferred
+			result = Inferred
 		}
 	}
 	slices.Sort(countings)

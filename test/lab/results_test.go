@@ -31,7 +31,7 @@ func TestResultsAreWrittenSortedByCase(t *testing.T) {
 	if err := json.Unmarshal(raw, &got); err != nil {
 		t.Fatal(err)
 	}
-	want := []Result{{"a", "6.1", skipped, "no SCTP"}, {"b", "6.1", inferred, "tracepoint"}}
+	want := []Result{{"a", "6.1", Skipped, "no SCTP"}, {"b", "6.1", Inferred, "tracepoint"}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
