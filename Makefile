@@ -6,9 +6,12 @@ GOFLAGS += -trimpath
 LDFLAGS := -s -w
 PLUGINS := $(notdir $(wildcard plugins/*))
 
+# Where the last run of the lab in its guests, and make coverage, leave their results.
+RESULTS := $(or $(XDG_CACHE_HOME),/var/cache)/picosnitch-kernels/results
+
 export CGO_ENABLED := 0
 
-.PHONY: build help run test lab-repeat test-kernels bench generate lint check install deps clean
+.PHONY: build help run test lab-repeat test-kernels coverage fuzz bench generate lint check install deps clean
 .DEFAULT_GOAL := build
 
 build: ## build bin/picosnitch and bin/plugins/*
@@ -30,8 +33,17 @@ test: deps build ## run all tests; installs what they need, says so, and needs r
 lab-repeat: deps build ## run the lab three times in a row
 	$(GO) test -count=3 -timeout 30m ./test/lab
 
-test-kernels: build ## run the lab on Debian's 6.1 and 6.12 kernels in QEMU (about 10 minutes; needs root)
+test-kernels: build ## run the lab on Debian's 6.1 and 6.12 kernels in QEMU (needs root)
 	test/kernels/run.sh all
+
+coverage: deps build ## run the lab here and in its guests, and write docs/coverage.md (needs root)
+	mkdir -p $(RESULTS)
+	LAB_RESULTS=$(RESULTS)/host.json $(GO) test -count=1 -timeout 20m ./test/lab
+	test/kernels/run.sh all
+	$(GO) run ./test/coverage $(RESULTS)/host.json $(RESULTS)/6.1/results.json $(RESULTS)/6.12/results.json
+
+fuzz: ## fuzz every parser (4 minutes)
+	test/fuzz.sh
 
 bench: build ## measure; docs/performance.md explains the figures
 	test/bench.sh

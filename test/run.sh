@@ -1,8 +1,17 @@
 #!/bin/sh
-# Runs every test: the packages first, then the lab alone, since its probes see the whole machine.
+# Runs every test: the packages first, then those that start database servers, then the lab alone, since its probes see
+# the whole machine.
 set -eu
 cd "$(dirname "$0")/.."
 go=${GO:-go}
+
+# packages: all but those that have a part of their own.
+packages() {
+	$go list ./... | grep -v -e /test/lab -e /plugins/sqlserver
+}
+
 $go vet ./...
-$go test -timeout 20m $($go list ./... | grep -v /test/lab)
-$go test -timeout 20m -v ./test/lab
+# shellcheck disable=SC2046
+test/part.sh unit $go test -timeout 20m $(packages)
+[ ! -d plugins/sqlserver ] || test/part.sh servers $go test -timeout 15m ./plugins/sqlserver/...
+test/part.sh lab $go test -count=1 -timeout 20m -v ./test/lab
