@@ -214,7 +214,7 @@ export CGO_ENABLED=0
 $go build -trimpath -ldflags '-s -w' -o "$work/init" ./test/kernels/init
 $go build -trimpath -ldflags '-s -w' -o "$work/load" ./test/kernels/load
 $go build -trimpath -ldflags '-s -w' -o "$work/generator" ./test/lab/generator
-$go test -c -o "$work/lab.test" ./test/lab
+$go test -c -trimpath -ldflags '-s -w' -o "$work/lab.test" ./test/lab
 
 failed=
 for s in $series; do
