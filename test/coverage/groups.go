@@ -12,7 +12,8 @@ type group struct {
 func groups() []group {
 	return []group{
 		{"TCP", tcp()}, {"io_uring", ring()}, {"UDP", udp()}, {"ICMP, raw sockets, SCTP", raw()},
-		{"Packets, tunnels, others", packet()}, {"Whose bytes they are", whose()}, {"The daemon's life", life()}, {"Volume", volume()},
+		{"Packets, tunnels, others", packet()}, {"Whose bytes they are", whose()},
+		{"Which file was executed", executed()}, {"The daemon's life", life()}, {"Volume", volume()},
 	}
 }
 
@@ -163,6 +164,27 @@ func whose() []path {
 		{"socket-passed", "a socket passed on (SCM_RIGHTS)"},
 		{"socket-taken", "a socket taken (pidfd_getfd)"},
 		{"container", "in a container (bubblewrap)"},
+	}
+}
+
+func executed() []path {
+	return []path{
+		{"exe-deleted", "deleted while it runs"},
+		{"exe-replaced", "replaced while it runs"},
+		{"exe-modified", "written to between two runs"},
+		{"exe-hard-link", "run by another name of the file"},
+		{"exe-symlink", "run by a symbolic link"},
+		{"exe-script", "interpreter of a script"},
+		{"exe-memfd", "in no file system (memfd)"},
+		{"exe-setuid", "with another user's rights"},
+		{"exe-disguised", "calls itself by another name and arguments"},
+		{"exe-pretender", "at a trusted path of a mount namespace of its own"},
+		{"exe-pid-namespace", "process 1 of a namespace"},
+		{"exe-tmpfs", "on tmpfs"},
+		{"exe-overlayfs", "on overlayfs"},
+		{"exe-btrfs-subvolume", "on a subvolume of btrfs"},
+		{"exe-squashfs", "on squashfs"},
+		{"exe-fuse", "on a FUSE file system that only its user reads"},
 	}
 }
 
