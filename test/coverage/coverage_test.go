@@ -138,7 +138,7 @@ func TestCellsSayHowACaseEnded(t *testing.T) {
 		"| Path | Case | 6.1 | 6.18 | Remark |",
 		"| both ways, IPv4 | `tcp4` | exact (fexit, tracepoint) | exact | |",
 		"| both ways, IPv6 | `tcp6` | not run | exact | |",
-		"| over 1,000 processes a second | `storm` | not at this size | exact | full size only |",
+		"| over 1,000 processes a second | `storm` | not at this size | exact | |",
 		"| the kernel's own client (NFS) | `kernel-nfs` | exact | exact | kernel: sunrpc |",
 		"| SCTP, IPv4 | `sctp4` | exact | not there | no SCTP |",
 		"| AF_XDP | `xdp-bind` | exact | gap | AF_XDP socket |",

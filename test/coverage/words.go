@@ -62,7 +62,8 @@ func remark(all results, name string) string {
 	var said []string
 	for _, series := range all.kernels {
 		r := all.of[series][name]
-		if r.Why != "" && r.Result != lab.Failed && !counting(r.Why) && !slices.Contains(said, r.Why) {
+		plain := r.Why == "" || r.Result == lab.Failed || counting(r.Why) || cell(all.of[series], name) == notFull
+		if !plain && !slices.Contains(said, r.Why) {
 			said = append(said, r.Why)
 		}
 	}
