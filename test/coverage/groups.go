@@ -211,5 +211,6 @@ func volume() []path {
 		{"kill-host-under-load", "killed under load, ten seconds' pause"},
 		{"100000-flows", "100,000 flows in one window"},
 		{"storm", "over 1,000 processes a second"},
+		{"distinct-binaries", "ten thousand programs that end at once, each with its hash"},
 	}
 }
