@@ -128,10 +128,10 @@ func TestRowsAreReadFromADatabase(t *testing.T) {
 	_, err = db.Exec(`PRAGMA journal_mode = wal; CREATE TABLE connections (host_id, epoch, seq INTEGER,
 		exe, sha256, name, cmdline, pexe, psha256, pname, pcmdline, gexe, gsha256, gname, gcmdline,
 		pid, uid, netns, protocol, laddr, lport, raddr, rport,
-		send, recv, sends, receives, connects, accepts, failures, listens, direction, result, peer, counting, layer);
+		send, recv, sends, receives, connects, accepts, failures, listens, direction, result, peer, counting, layer, exe_scope);
 	INSERT INTO connections VALUES ('01', '02', 3, '/lab/a', 'h', 'a', 'a', '/p', 'ph', 'p', 'p', '', '', '', '',
-		7, 0, 99, 6, '10.0.0.1', 1, '10.0.0.2', 2, 10, 20, 1, 2, 1, 0, 0, 0, 'out', 'refused', 'exact', 'tracepoint', 'socket'),
-		('01', '02', 4, '/other', '', '', '', '', '', '', '', '', '', '', '', 8, 0, 98, 17, '', 0, '', -1, 1, 1, 1, 1, 0, 0, 0, 0, 'in', 'open', 'exact', 'tracepoint', 'socket')`)
+		7, 0, 99, 6, '10.0.0.1', 1, '10.0.0.2', 2, 10, 20, 1, 2, 1, 0, 0, 0, 'out', 'refused', 'exact', 'tracepoint', 'socket', ''),
+		('01', '02', 4, '/other', '', '', '', '', '', '', '', '', '', '', '', 8, 0, 98, 17, '', 0, '', -1, 1, 1, 1, 1, 0, 0, 0, 0, 'in', 'open', 'exact', 'tracepoint', 'socket', '')`)
 	if err != nil {
 		t.Fatal(err)
 	}

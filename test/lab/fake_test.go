@@ -104,7 +104,7 @@ func storeTruth(t *testing.T, path string, want []Expectation) *sql.DB {
 	_, err = db.Exec(`PRAGMA journal_mode = wal; CREATE TABLE connections (host_id, epoch, seq INTEGER,
 		exe, sha256, name, cmdline, pexe, psha256, pname, pcmdline, gexe, gsha256, gname, gcmdline,
 		pid, uid, netns, protocol, laddr, lport, raddr, rport,
-		send, recv, sends, receives, connects, accepts, failures, listens, direction, result, peer, counting, layer)`)
+		send, recv, sends, receives, connects, accepts, failures, listens, direction, result, peer, counting, layer, exe_scope)`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func restoreTruth(t *testing.T, db *sql.DB, want []Expectation) {
 	}
 	for i, e := range merge(want) {
 		k, s := e.Key, e.Sums
-		_, err := db.Exec("INSERT INTO connections VALUES ('01', '02', ?"+strings.Repeat(", ?", 30)+", 'exact', 'tracepoint', 'socket')", i,
+		_, err := db.Exec("INSERT INTO connections VALUES ('01', '02', ?"+strings.Repeat(", ?", 30)+", 'exact', 'tracepoint', 'socket', '')", i,
 			k.Process.Exe, k.Process.SHA256, k.Process.Name, k.Process.Cmdline, k.Parent.Exe, k.Parent.SHA256, k.Parent.Name,
 			k.Parent.Cmdline, "", "", "", "", k.Pid, k.UID, k.Netns, map[string]int{"tcp": 6, "udp": 17}[k.Protocol], k.Laddr, k.Lport, k.Raddr, k.Rport, s.Sent,
 			s.Received, s.Sends, s.Receives, s.Connects, s.Accepts, s.Failures, s.Listens, "", "")
