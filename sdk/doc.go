@@ -1,8 +1,9 @@
 // Package sdk is what the author of a picosnitch plugin imports: types to implement, [Serve] for main, settings decoded
-// into a struct ([Decode], [Schema]), the decisions of a sink that stores exactly once ([Marks]), records as flat rows or
-// JSON ([Columns], [Rows], [Lines]), one escape for text that a process chose ([Escape]), and the hash chain ([Seal],
+// into a struct ([Decode], [Schema]), the decisions of a sink that stores exactly once ([Marks], [Sequel]), records as flat
+// rows or JSON ([Columns], [Rows], [Lines]), one escape for text that a process chose ([Escape]), and the hash chain ([Seal],
 // [Check]). docs/plugins.md is the guide. The contract itself lies in the folder proto and is told in prose in
-// docs/wire.md; package sdktest checks a finished plugin against it.
+// docs/wire.md. Package storekit has what a store needs to answer queries; package sdktest checks a finished plugin against
+// the contract.
 //
 // A plugin is a value with the four methods of [Plugin], of which [Base] has three. What else it is follows from what it
 // implements, and nothing is declared twice: [Sink], [Store], [Verdicts], [Locator], [UI] are its kinds; [Exporter],

@@ -1,17 +1,14 @@
 package sdk
 
-import (
-	"slices"
-
-	wire "github.com/picosnitch/picosnitch/sdk/proto"
-)
+import "slices"
 
 // Marks are the watermarks of a sink that stores exactly once, and the decision that follows from them (docs/wire.md,
 // "Exactly once"). The sink keeps [Marks.List] beside its records, in the same transaction or so that a crash between the
-// two is found out. The zero value holds nothing. It is not safe for concurrent use: Apply needs none.
+// two is found out; one that looks them up in a database may use [Sequel] instead. The zero value holds nothing. It is not
+// safe for concurrent use: Apply needs none.
 type Marks struct {
-	list  []Watermark // newest last
-	asked Watermark   // epoch and first record of the batch that was answered with a Rewind last
+	list   []Watermark // newest last
+	sequel Sequel
 }
 
 // NewMarks begins with what was stored, newest last. The list is copied; of an epoch that stands in it twice the last
@@ -28,16 +25,7 @@ func NewMarks(list []Watermark) *Marks {
 // before, a *[Rewind] for one that does not follow what is held. A batch that comes again right after its Rewind is to be
 // stored: the host has nothing older.
 func (m *Marks) Decide(b *Batch) (store bool, answer error) {
-	have := m.have(b.Epoch)
-	this := Watermark{Epoch: b.Epoch, Sequence: b.First}
-	switch {
-	case b.Last <= have:
-		return false, nil
-	case b.First == have+1, b.First > have+1 && (m.asked == this || explained(b, have)):
-		return true, nil
-	}
-	m.asked = this
-	return false, &Rewind{Have: Watermark{Epoch: b.Epoch, Sequence: have}}
+	return m.sequel.Decide(b, m.have(b.Epoch))
 }
 
 // With is the list as it will be once b is stored: what to write together with it. m does not change.
@@ -49,7 +37,7 @@ func (m *Marks) With(b *Batch) []Watermark {
 
 // Stored notes that every record of b is safe.
 func (m *Marks) Stored(b *Batch) {
-	m.asked = Watermark{}
+	m.sequel.Stored()
 	m.set(Watermark{Epoch: b.Epoch, Sequence: b.Last})
 }
 
@@ -76,12 +64,4 @@ func (m *Marks) set(mark Watermark) {
 	if over := len(m.list) - maxWatermarks; over > 0 {
 		m.list = slices.Delete(m.list, 0, over)
 	}
-}
-
-// explained says whether a gap in the batch covers the records between have and the batch.
-func explained(b *Batch, have uint64) bool {
-	return slices.ContainsFunc(b.GetRecords(), func(r *wire.Record) bool {
-		g := r.GetGap()
-		return g != nil && string(g.GetEpoch()) == string(b.Epoch[:]) && g.GetFirst() <= have+1 && g.GetLast() >= b.First-1
-	})
 }

@@ -128,8 +128,9 @@ type fileStore struct {
 	name  func() string
 	fault string // what it does wrong, for TestTheSuiteFindsWhatIsWrong
 	path  string
-	asked sdk.Watermark // of the batch that was answered with a Rewind last
 	state fileState
+
+	sequel sdk.Sequel
 }
 
 type fileState struct {
@@ -178,13 +179,12 @@ func (s *fileStore) Watermarks(context.Context) ([]sdk.Watermark, error) { retur
 
 func (s *fileStore) Apply(_ context.Context, b *sdk.Batch) error {
 	mark := s.mark(b.Epoch)
-	this := sdk.Watermark{Epoch: b.Epoch, Sequence: b.First}
-	switch {
-	case mark.Sequence >= b.Last && s.fault != "doubles":
-		return nil
-	case b.First > mark.Sequence+1 && s.fault != "reorders" && (s.asked != this || s.fault == "insists"):
-		s.asked = this
-		return &sdk.Rewind{Have: *mark}
+	if s.fault == "insists" {
+		s.sequel = sdk.Sequel{}
+	}
+	store, err := s.sequel.Decide(b, mark.Sequence)
+	if doubles, reorders := err == nil && s.fault == "doubles", err != nil && s.fault == "reorders"; !store && !doubles && !reorders {
+		return err
 	}
 	mark.Sequence = b.Last
 	for r, row := range sdk.Rows(b.Batch) {
@@ -198,6 +198,7 @@ func (s *fileStore) Apply(_ context.Context, b *sdk.Batch) error {
 	if s.fault == "forgets" && b.First > 1 {
 		return nil
 	}
+	s.sequel.Stored()
 	return s.save()
 }
 

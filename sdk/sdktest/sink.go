@@ -22,6 +22,9 @@ func runSink(t *testing.T, o Options, store bool) {
 		{"acknowledges a stored batch again, stores it once", redelivery},
 		{"asks for what is missing", missing},
 		{"takes a batch whose predecessors are lost", lost},
+		{"takes a gap in the place of records", gaps},
+		{"takes a batch in parts", pieces},
+		{"takes batches made for it alone", alone},
 		{"resumes after kill -9", resumes},
 		{"survives kill -9 at any moment of a batch", anyMoment},
 		{"stores a batch once whose answer nobody waits for", impatient},
@@ -231,7 +234,7 @@ func unknownKind(_ *testing.T, s *sinkTest) {
 	p, _ := s.start()
 	future := &wire.Record{}
 	future.ProtoReflect().SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, 500, protowire.BytesType), []byte("news")))
-	p.store(s.next(append(Records(1, 3), future)))
+	p.store(s.next(append(Records(1, 3), future, &wire.Record{})))
 	p.store(s.next(Records(2, 3)))
 	s.complete(p)
 }

@@ -36,3 +36,20 @@ func (s *Stream) Next(records []*wire.Record) *wire.Batch {
 	s.chain = sdk.Seal(b, s.chain)
 	return b
 }
+
+// Gap makes the batch that a sink gets in the place of the next records, which the host has lost: it has the number of the
+// last of them alone, and no part in the chain, as docs/wire.md has it.
+func (s *Stream) Gap(lost []*wire.Record) *wire.Batch {
+	b := s.Next(lost) // the host's chain goes on with what nobody gets
+	gap := &wire.Gap{Reason: wire.GapReason_GAP_QUEUE_DROPPED, Cause: "journal full", Events: uint64(len(lost)),
+		Epoch: b.Epoch, First: b.First, Last: b.Last}
+	return &wire.Batch{HostId: b.HostId, Epoch: b.Epoch, First: b.Last, Last: b.Last,
+		Records: []*wire.Record{{Sequence: b.Last, Kind: &wire.Record_Gap{Gap: gap}}}}
+}
+
+// Part is the piece first..last of a batch, as the host sends it while it looks for a record that a sink refuses. It has no
+// part in the chain. Records are shared with the batch.
+func Part(b *wire.Batch, first, last uint64) *wire.Batch {
+	return &wire.Batch{HostId: b.HostId, Epoch: b.Epoch, First: first, Last: last,
+		Records: b.Records[first-b.First : last-b.First+1]}
+}

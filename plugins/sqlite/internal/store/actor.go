@@ -8,25 +8,25 @@ import (
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/sdk/storekit"
 )
 
 // member is an interned row that flows refer to, and for an actor the program it belongs to.
 type member struct{ id, program int64 }
 
-// actor interns who exchanged something. segment is what [segments] gives for the record.
-func (in *interner) actor(segment []byte, r *wire.Record, until int64) (member, error) {
+// actor interns who exchanged something. segment is what [segments] gives for the flow's record.
+func (in *interner) actor(segment []byte, f *wire.Flow, until int64) (member, error) {
 	k := in.quick(segment)
 	if have, ok := in.fast[0].get(k); ok && have.seen >= until {
 		return member{have.id, have.program}, nil
 	}
-	processes := processesOf(r)
 	var m member
 	var err error
 	sum := sha256.Sum256(segment)
 	strong := key(sum[:len(key{})])
 	m.id, err = in.id(internActor, strong, until, func(seen int64) ([]driver.Value, error) {
 		var values []driver.Value
-		for _, p := range processes {
+		for _, p := range []*wire.Process{f.GetProcess(), f.GetParent(), f.GetGrandparent()} {
 			id, err := in.process(p, seen)
 			if err != nil {
 				return nil, err
@@ -104,7 +104,7 @@ func (in *interner) remote(f *wire.Flow, until int64) (int64, error) {
 			return nil, err
 		}
 		site := domain
-		if text := siteOf(name.GetValue()); text != sdk.Reversed(name.GetValue()) || name.GetTruncated() {
+		if text := storekit.Site(name.GetValue()); text != sdk.Reversed(name.GetValue()) || name.GetTruncated() {
 			if site, err = in.text(text, nil, seen); err != nil {
 				return nil, err
 			}

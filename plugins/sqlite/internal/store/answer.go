@@ -5,17 +5,21 @@ import (
 	"database/sql"
 	"fmt"
 
-	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/sdk/storekit"
 )
 
 // rows sends the rows, and with the last page the cursor if there are more.
-func (ask *question) rows(ctx context.Context, tx *sql.Tx, out *pager) error {
-	text := "SELECT * FROM (" + ask.grouped() + ")" + ask.after() + ask.orderBy()
+func (ask *question) rows(ctx context.Context, tx *sql.Tx, out *storekit.Pager) error {
+	text := "SELECT * FROM (" + ask.grouped() + ")"
+	if ask.continued {
+		text += " WHERE " + storekit.Behind(ask.sort, ask.after, ask.bind, storekit.Plain)
+	}
+	text += storekit.OrderBy(ask.sort, storekit.Plain)
 	if !ask.through() {
 		text += " LIMIT " + ask.bind(int64(ask.limit)+1)
 	}
-	ctx, stop := out.report(ctx, ask.progress)
+	ctx, stop := report(ctx, out, ask.progress)
 	rows, err := tx.QueryContext(ctx, text, ask.args...)
 	if reported := stop(); reported != nil {
 		err = reported
@@ -32,13 +36,13 @@ func (ask *question) rows(ctx context.Context, tx *sql.Tx, out *pager) error {
 		return fmt.Errorf("query: %w", err)
 	}
 	if ask.query.GetOthers() {
-		out.page.Others, out.page.OthersGroups = toMeasures(sum.others[:]), sum.groups
+		out.Page.Others, out.Page.OthersGroups = storekit.Measures(sum.others[:]), sum.groups
 	}
 	if ask.query.GetTotals() && !ask.continued {
 		sum.shown.add(&sum.others)
-		out.page.Totals = toMeasures(sum.shown[:])
+		out.Page.Totals = storekit.Measures(sum.shown[:])
 	}
-	return out.send(out.page)
+	return out.End()
 }
 
 // through says whether what the limit cuts off is read too, to be added up.
@@ -53,7 +57,7 @@ type summary struct {
 }
 
 // deliver hands the rows of the statement to the pager.
-func (ask *question) deliver(rows *sql.Rows, out *pager, sum *summary) error {
+func (ask *question) deliver(rows *sql.Rows, out *storekit.Pager, sum *summary) error {
 	width := len(ask.dims) + len(measures())
 	if ask.query.GetBucket() > 0 {
 		width++
@@ -65,7 +69,7 @@ func (ask *question) deliver(rows *sql.Rows, out *pager, sum *summary) error {
 	for count := 0; rows.Next(); count++ {
 		if count == ask.limit {
 			var err error
-			if out.page.Cursor, err = ask.seal(last); err != nil || !ask.through() {
+			if out.Page.Cursor, err = ask.seal(last); err != nil || !ask.through() {
 				return err
 			}
 		}
@@ -79,11 +83,20 @@ func (ask *question) deliver(rows *sql.Rows, out *pager, sum *summary) error {
 		}
 		copy(last, values)
 		add(&sum.shown, values)
-		if err := out.row(ask.toRow(values)); err != nil {
+		if err := out.Row(ask.toRow(values)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// seal makes the cursor behind a row of the statement.
+func (ask *question) seal(row []any) ([]byte, error) {
+	c := storekit.Cursor{Bound: ask.newest}
+	for _, k := range ask.sort {
+		c.After = append(c.After, row[k.Position])
+	}
+	return c.Seal(ask.query)
 }
 
 // add adds the measures at the end of a row of the statement.
@@ -100,9 +113,9 @@ func (ask *question) toRow(values []any) *wire.QueryRow {
 	for i := range ask.dims {
 		switch v := values[i].(type) {
 		case int64:
-			row.Values = append(row.Values, &wire.Value{Kind: &wire.Value_Number{Number: v}})
+			row.Values = append(row.Values, storekit.Integer(v))
 		case string:
-			row.Values = append(row.Values, &wire.Value{Kind: &wire.Value_Text{Text: unescape(v)}})
+			row.Values = append(row.Values, storekit.Text(v))
 		default:
 			row.Values = append(row.Values, &wire.Value{})
 		}
@@ -116,20 +129,6 @@ func (ask *question) toRow(values []any) *wire.QueryRow {
 	for i, v := range values {
 		sums[i], _ = v.(int64)
 	}
-	row.Measures = toMeasures(sums)
+	row.Measures = storekit.Measures(sums)
 	return row
-}
-
-// unescape gives the bytes back that a text was made of: an answer may be put into a filter as it is.
-func unescape(text string) []byte {
-	raw, err := sdk.Unescape(text)
-	if err != nil {
-		return []byte(text) // not written by us
-	}
-	return raw
-}
-
-func toMeasures(n []int64) *wire.Measures {
-	return &wire.Measures{Sent: uint64(n[0]), Received: uint64(n[1]), Sends: uint64(n[2]), Receives: uint64(n[3]),
-		Connects: uint64(n[4]), Accepts: uint64(n[5]), Failures: uint64(n[6]), Rows: uint64(n[7])}
 }

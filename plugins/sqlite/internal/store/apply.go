@@ -4,11 +4,12 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
-	"slices"
 	"strings"
+	"time"
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/sdk/storekit"
 )
 
 // Kinds of rows of flows.
@@ -20,16 +21,18 @@ const (
 
 // writer stores batches over the one connection that writes. Whoever uses it holds [Store.turn].
 type writer struct {
-	conn *conn
-	in   *interner
-	// asked is the batch that was answered with a rewind last, see [writer.resume].
-	asked  sdk.Watermark
-	pass   pass   // of retention
-	origin string // of the rows, when they are imported: the name of the file
-	rollUp bool   // off only where a measurement asks what roll-ups cost
+	conn   *conn
+	in     *interner
+	sequel sdk.Sequel
+	now    func() time.Time // see [writer.known]
+	pass   pass             // of retention
+	origin string           // of the rows, when they are imported: the name of the file
+	rollUp bool             // off only where a measurement asks what roll-ups cost
 }
 
-func newWriter(c *conn) *writer { return &writer{conn: c, in: newInterner(c), rollUp: true} }
+func newWriter(c *conn, now func() time.Time) *writer {
+	return &writer{conn: c, in: newInterner(c), now: now, rollUp: true}
+}
 
 // apply stores a batch and its watermark in one transaction, or nothing. ctx is looked at between records.
 func (w *writer) apply(ctx context.Context, b *sdk.Batch) error {
@@ -38,19 +41,17 @@ func (w *writer) apply(ctx context.Context, b *sdk.Batch) error {
 		if err != nil {
 			return err
 		}
-		if b.Last <= have {
-			return nil
-		}
-		missing, err := w.resume(b, have)
-		if err != nil {
+		if store, err := w.sequel.Decide(b, have); !store {
 			return err
 		}
-		return w.store(ctx, b, epoch, have, missing)
+		return w.store(ctx, b, epoch, have)
 	})
 	if err != nil {
 		w.in.forget()
+		return err
 	}
-	return err
+	w.sequel.Stored()
+	return nil
 }
 
 // epoch finds the batch's epoch, adding it if it is new, and what is held of it.
@@ -74,39 +75,13 @@ func (w *writer) epoch(b *sdk.Batch) (id int64, have uint64, err error) {
 	return id, 0, nil
 }
 
-// resume decides about a batch that does not begin where the last one ended. The host is asked for what is missing,
-// unless the batch itself carries the gap that explains it. A host that comes with the same batch again has no more (the
-// file was new when its journal had already forgotten the beginning): then the hole is taken, and noted as a gap.
-func (w *writer) resume(b *sdk.Batch, have uint64) (missing bool, err error) {
-	if b.First == have+1 {
-		return false, nil
-	}
-	this := sdk.Watermark{Epoch: b.Epoch, Sequence: b.First}
-	if b.First > have+1 && explained(b, have) {
-		return false, nil
-	}
-	if b.First > have+1 && w.asked == this {
-		return true, nil
-	}
-	w.asked = this
-	return false, &sdk.Rewind{Have: sdk.Watermark{Epoch: b.Epoch, Sequence: have}}
-}
-
-// explained says whether a gap in the batch covers the records between have and the batch.
-func explained(b *sdk.Batch, have uint64) bool {
-	return slices.ContainsFunc(b.GetRecords(), func(r *wire.Record) bool {
-		g := r.GetGap()
-		return g != nil && string(g.GetEpoch()) == string(b.Epoch[:]) && g.GetFirst() <= have+1 && g.GetLast() >= b.First-1
-	})
-}
-
-func (w *writer) store(ctx context.Context, b *sdk.Batch, epoch int64, have uint64, missing bool) error {
+func (w *writer) store(ctx context.Context, b *sdk.Batch, epoch int64, have uint64) error {
 	l, err := w.load(b, epoch)
 	if err != nil {
 		return err
 	}
-	if missing {
-		if err := w.noteMissing(b, have); err != nil {
+	if g := sdk.Missing(b, have, name); g != nil {
+		if err := w.gap(nil, &wire.Record{Kind: &wire.Record_Gap{Gap: g}}, g); err != nil {
 			return err
 		}
 	}
@@ -179,10 +154,8 @@ func (w *writer) finish(l *load) error {
 // record stores one record. One of a kind that this version does not know is kept whole.
 func (w *writer) record(l *load, segment []byte, r *wire.Record) error {
 	switch k := r.GetKind().(type) {
-	case *wire.Record_Flow:
-		return w.flow(l, segment, r, k.Flow)
-	case *wire.Record_Exec:
-		return w.flow(l, segment, r, execution(k.Exec))
+	case *wire.Record_Flow, *wire.Record_Exec:
+		return w.flow(l, segment, r, storekit.Flow(r))
 	case *wire.Record_Notice:
 		return w.notice(l.id, r, k.Notice)
 	case *wire.Record_Gap:
@@ -192,7 +165,16 @@ func (w *writer) record(l *load, segment []byte, r *wire.Record) error {
 			return err
 		}
 	}
-	return w.event(l.id, r, timeOf(r))
+	return w.event(l.id, r, w.known(timeOf(r)))
+}
+
+// known is a time, or now where there is none: retention would take what has none for old, delete it at once, and the batch
+// would seem to lack it.
+func (w *writer) known(at int64) int64 {
+	if at == 0 {
+		return w.now().UnixNano()
+	}
+	return at
 }
 
 // timeOf is when a record of a kind without a table of its own was made, 0 when it does not say.

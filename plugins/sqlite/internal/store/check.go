@@ -28,11 +28,11 @@ func differenceSQL(f family, width int64) string {
 	}
 	for i, m := range measures() {
 		name := sumColumns()[i]
-		if m[1] == "" {
+		if m == "" {
 			columns, list = append(columns, "count(*) AS "+name), append(list, name)
 			continue
 		}
-		columns, list = append(columns, "sum("+m[1]+") AS "+name), append(list, name)
+		columns, list = append(columns, "sum("+m+") AS "+name), append(list, name)
 	}
 	stored := fmt.Sprintf("SELECT bucket, %s, %s FROM %s WHERE width = %d AND bucket * 1000000000 >= (SELECT value FROM state WHERE name = '%s')",
 		strings.Join(f.keys, ", "), strings.Join(list, ", "), f.table, width, floor)
@@ -133,7 +133,8 @@ func checkChain(ctx context.Context, tx *sql.Tx, found func(string) error) error
 	var before *wire.BatchEvidence
 	return eachProof(ctx, tx, nil, func(e *wire.BatchEvidence) error {
 		name := fmt.Sprintf("run %x, batch %d..%d: ", e.GetEpoch(), e.GetFirst(), e.GetLast())
-		if b := before; b != nil && string(b.GetEpoch()) == string(e.GetEpoch()) && b.GetLast()+1 == e.GetFirst() && len(e.GetPrevious()) > 0 {
+		if b := before; b != nil && string(b.GetEpoch()) == string(e.GetEpoch()) && b.GetLast()+1 == e.GetFirst() &&
+			len(b.GetRoot()) > 0 && len(e.GetPrevious()) > 0 { // without these it is no link of the chain
 			if chain := chainOf(b); string(chain[:]) != string(e.GetPrevious()) {
 				if err := found(name + "does not follow the one before it: one of them was altered"); err != nil {
 					return err

@@ -23,39 +23,25 @@ func (w *writer) notice(batch int64, r *wire.Record, n *wire.Notice) error {
 		return err
 	}
 	_, err = w.conn.exec("INSERT INTO notices (batch, sequence, time, kind, text, exe, record) VALUES (?, ?, ?, ?, ?, ?, ?)",
-		batch, int64(r.GetSequence()), n.GetTime(), sdk.NoticeWord(n.GetKind()), sdk.Escape(n.GetText().GetValue()),
+		batch, int64(r.GetSequence()), w.known(n.GetTime()), sdk.NoticeWord(n.GetKind()), sdk.Escape(n.GetText().GetValue()),
 		sdk.Escape(n.GetProcess().GetExecutable().GetPath().GetValue()), raw)
 	return err
 }
 
-// gap stores a gap; batch is nil for one that this store noticed itself.
+// gap stores a gap; batch is nil for one that this store found missing itself.
 func (w *writer) gap(batch any, r *wire.Record, g *wire.Gap) error {
 	raw, err := encode(r)
 	if err != nil {
 		return err
 	}
+	start, end := g.GetStart(), g.GetEnd()
+	if start == 0 && end == 0 {
+		start, end = w.known(0), w.known(0)
+	}
 	_, err = w.conn.exec(`INSERT INTO gaps (batch, sequence, started, ended, reason, cause, events, sent, received, record)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, batch, int64(r.GetSequence()), g.GetStart(), g.GetEnd(), sdk.GapWord(g.GetReason()),
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, batch, int64(r.GetSequence()), start, end, sdk.GapWord(g.GetReason()),
 		sdk.EscapeString(g.GetCause()), int64(g.GetEvents()), int64(g.GetSent()), int64(g.GetReceived()), raw)
 	return err
-}
-
-// noteMissing stores the gap of records that the host no longer has.
-func (w *writer) noteMissing(b *sdk.Batch, have uint64) error {
-	end := firstTime(b)
-	gap := &wire.Gap{Start: end, End: end, Reason: wire.GapReason_GAP_QUEUE_DROPPED, Events: b.First - 1 - have,
-		Cause: "never delivered to sqlite", Epoch: b.Epoch[:], First: have + 1, Last: b.First - 1, Sink: name}
-	return w.gap(nil, &wire.Record{Kind: &wire.Record_Gap{Gap: gap}}, gap)
-}
-
-// firstTime is the start of the first window in a batch, 0 if it has none.
-func firstTime(b *sdk.Batch) int64 {
-	for _, r := range b.GetRecords() {
-		if f := r.GetFlow(); f != nil {
-			return f.GetWindow().GetStart()
-		}
-	}
-	return 0
 }
 
 // event keeps a record of a kind that has no table of its own yet.

@@ -188,10 +188,10 @@ func (p proof) judge(leaves map[uint64]sdk.Hash, floor int64) {
 	}
 	root := sdk.Root(list)
 	switch {
-	case len(p.Root) != len(root):
-		p.State = wire.BatchEvidence_UNKNOWN // it came without one
 	case !complete && p.Start < floor:
 		p.State, p.Missing = wire.BatchEvidence_EXPIRED, nil
+	case len(p.Root) != len(root):
+		p.State = wire.BatchEvidence_UNKNOWN // it came without one: it was made for this store alone
 	case complete && bytes.Equal(root[:], p.Root):
 		p.State = wire.BatchEvidence_SOUND
 	default:

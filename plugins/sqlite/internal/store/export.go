@@ -1,31 +1,22 @@
 package store
 
 import (
-	"bufio"
 	"context"
 	"database/sql"
-	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/sdk/storekit"
 )
-
-// rowWriter writes rows of `connections` in some format.
-type rowWriter interface {
-	write(row []sdk.Value) error
-	close() error
-}
 
 // Export writes the rows of `connections`, or a consistent copy of the file, see [sdk.Exporter]. Text stands as it does in
 // the database, escaped.
@@ -41,15 +32,15 @@ func (s *Store) Export(ctx context.Context, r *wire.ExportRequest, w io.Writer) 
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
-	if err := out.close(); err != nil {
+	if err := out.Close(); err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
 	return nil
 }
 
-func (s *Store) exportRows(ctx context.Context, tx *sql.Tx, r *wire.ExportRequest, out rowWriter) error {
+func (s *Store) exportRows(ctx context.Context, tx *sql.Tx, r *wire.ExportRequest, out storekit.RowWriter) error {
 	ask := &statement{columns: s.columns}
-	filter, err := ask.filter(r.GetWhere(), 0)
+	filter, err := ask.filter(r.GetWhere())
 	if err != nil {
 		return err
 	}
@@ -65,86 +56,22 @@ func (s *Store) exportRows(ctx context.Context, tx *sql.Tx, r *wire.ExportReques
 		return err
 	}
 	defer rows.close()
-	return rows.each(ctx, condition, ask.args, func(r flatRow) error { return out.write(r.values) })
+	return rows.each(ctx, condition, ask.args, func(r flatRow) error { return out.Write(r.values) })
 }
 
-func newRowWriter(format wire.ExportFormat, w io.Writer) (rowWriter, error) {
+func newRowWriter(format wire.ExportFormat, w io.Writer) (storekit.RowWriter, error) {
 	switch format {
 	case wire.ExportFormat_EXPORT_CSV:
-		return newCSVRows(w)
+		return storekit.NewCSV(w)
 	case wire.ExportFormat_EXPORT_JSON:
-		return newJSONRows(w)
+		return storekit.NewJSON(w), nil
 	case wire.ExportFormat_EXPORT_PARQUET:
 		return newParquetRows(w), nil
 	}
 	return nil, fmt.Errorf("%w: export format %v is not known; there are CSV, JSON, PARQUET and BACKUP", sdk.ErrQuery, format)
 }
 
-// csvRows writes CSV with a heading.
-type csvRows struct {
-	out    *csv.Writer
-	fields []string
-}
-
-func newCSVRows(w io.Writer) (*csvRows, error) {
-	c := &csvRows{out: csv.NewWriter(w)}
-	for _, column := range sdk.Columns() {
-		c.fields = append(c.fields, column.Name)
-	}
-	return c, c.out.Write(c.fields)
-}
-
-func (c *csvRows) write(row []sdk.Value) error {
-	for i, v := range row {
-		c.fields[i] = v.String()
-	}
-	return c.out.Write(c.fields)
-}
-
-func (c *csvRows) close() error {
-	c.out.Flush()
-	return c.out.Error()
-}
-
-// jsonRows writes one object a line, its keys in the order of the columns.
-type jsonRows struct {
-	out  *bufio.Writer
-	keys []string
-	line []byte
-}
-
-func newJSONRows(w io.Writer) (*jsonRows, error) {
-	j := &jsonRows{out: bufio.NewWriterSize(w, 1<<16)}
-	for _, column := range sdk.Columns() {
-		j.keys = append(j.keys, strconv.Quote(column.Name)+":")
-	}
-	return j, nil
-}
-
-func (j *jsonRows) write(row []sdk.Value) error {
-	j.line = append(j.line[:0], '{')
-	for i, v := range row {
-		if i > 0 {
-			j.line = append(j.line, ',')
-		}
-		j.line = append(j.line, j.keys[i]...)
-		if v.Type() == sdk.Integer {
-			j.line = strconv.AppendInt(j.line, v.Number(), 10)
-			continue
-		}
-		text, err := json.Marshal(v.Text())
-		if err != nil {
-			return err
-		}
-		j.line = append(j.line, text...)
-	}
-	_, err := j.out.Write(append(j.line, '}', '\n'))
-	return err
-}
-
-func (j *jsonRows) close() error { return j.out.Flush() }
-
-// parquetRows writes Parquet, rows in groups of some thousand so that a large table needs little memory.
+// parquetRows is a [storekit.RowWriter] of Parquet, rows in groups of some thousand so that a large table needs little memory.
 type parquetRows struct {
 	out   *parquet.GenericWriter[any]
 	order []int // position in the row of each of the file's columns, which Parquet sorts by name
@@ -172,7 +99,7 @@ func newParquetRows(w io.Writer) *parquetRows {
 	return p
 }
 
-func (p *parquetRows) write(row []sdk.Value) error {
+func (p *parquetRows) Write(row []sdk.Value) error {
 	values := make(parquet.Row, len(p.order))
 	for i, at := range p.order {
 		v := parquet.Int64Value(row[at].Number())
@@ -193,7 +120,7 @@ func (p *parquetRows) flush() error {
 	return err
 }
 
-func (p *parquetRows) close() error {
+func (p *parquetRows) Close() error {
 	if err := p.flush(); err != nil {
 		return err
 	}

@@ -383,11 +383,11 @@ func TestSettingsAreChecked(t *testing.T) {
 		`{"retention_days": "30"}`:               "retention_days",
 		`{"retention_days": 1.5}`:                "retention_days",
 		`{"retention_days": null}`:               "retention_days",
-		`{"retention_days": 30, "retention": 1}`: `"retention"`,
+		`{"retention_days": 30, "retention": 1}`: "retention: there is no such setting",
 		`{"retention_bytes": 1000}`:              "retention_bytes",
 		`{"retention_bytes": "1 GB"}`:            "retention_bytes",
 		`{"retention_bytes": -1}`:                "retention_bytes",
-		`[]`:                                     "JSON object",
+		`[]`:                                     "want an object",
 	} {
 		if _, err := parseConfig([]byte(raw)); !errors.Is(err, sdk.ErrConfig) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want a configuration error with %s", raw, err, want)

@@ -2,20 +2,12 @@ package store
 
 import (
 	"fmt"
-	"maps"
-	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
-)
-
-// Bounds of a filter; SQLite has its own, which would answer less clearly.
-const (
-	maxFilterDepth = 32
-	maxFilterTerms = 1000
+	"github.com/picosnitch/picosnitch/sdk/storekit"
 )
 
 func columnsByName() (map[string]column, error) {
@@ -36,21 +28,13 @@ func columnsByName() (map[string]column, error) {
 type statement struct {
 	columns map[string]column
 	args    []any
-	terms   int
 	layers  bool // the query names the layer, so it sees all of them
 }
 
 // find gives the column of a name that a query used.
 func (s *statement) find(name string) (column, error) {
-	c, ok := s.columns[name]
-	if !ok {
-		return column{}, fmt.Errorf("%w: there is no column %q; columns are %s", sdk.ErrQuery, sdk.EscapeString(name),
-			strings.Join(slices.Sorted(maps.Keys(s.columns)), ", "))
-	}
-	if name == "layer" {
-		s.layers = true
-	}
-	return c, nil
+	s.layers = s.layers || name == "layer"
+	return storekit.Lookup(s.columns, name)
 }
 
 // bind adds a value and gives its placeholder.
@@ -60,49 +44,12 @@ func (s *statement) bind(value any) string {
 }
 
 // filter is the condition on f that a filter means.
-func (s *statement) filter(f *wire.Filter, depth int) (string, error) {
-	if s.terms++; s.terms > maxFilterTerms || depth > maxFilterDepth {
-		return "", fmt.Errorf("%w: the filter has more than %d parts or is deeper than %d", sdk.ErrQuery, maxFilterTerms,
-			maxFilterDepth)
-	}
-	switch k := f.GetKind().(type) {
-	case nil:
-		return "1", nil
-	case *wire.Filter_Compare:
-		return s.compare(k.Compare)
-	case *wire.Filter_All:
-		return s.join(k.All.GetFilters(), " AND ", "1", depth)
-	case *wire.Filter_Any:
-		return s.join(k.Any.GetFilters(), " OR ", "0", depth)
-	case *wire.Filter_Not:
-		inner, err := s.filter(k.Not, depth+1)
-		return "NOT (" + inner + ")", err
-	}
-	return "", fmt.Errorf("%w: filter of a kind that this version does not know", sdk.ErrQuery)
-}
-
-func (s *statement) join(filters []*wire.Filter, word, none string, depth int) (string, error) {
-	if len(filters) == 0 {
-		return none, nil
-	}
-	parts := make([]string, len(filters))
-	for i, f := range filters {
-		part, err := s.filter(f, depth+1)
-		if err != nil {
-			return "", err
-		}
-		parts[i] = part
-	}
-	return "(" + strings.Join(parts, word) + ")", nil
-}
+func (s *statement) filter(f *wire.Filter) (string, error) { return storekit.Condition(f, s.compare) }
 
 func (s *statement) compare(c *wire.Compare) (string, error) {
 	column, err := s.find(c.GetColumn())
 	if err != nil {
 		return "", err
-	}
-	if s.terms += len(c.GetValues()); s.terms > maxFilterTerms {
-		return "", fmt.Errorf("%w: the filter has more than %d values", sdk.ErrQuery, maxFilterTerms)
 	}
 	var tests []func(string) string
 	for _, value := range c.GetValues() {
@@ -113,7 +60,7 @@ func (s *statement) compare(c *wire.Compare) (string, error) {
 		tests = append(tests, test)
 	}
 	if len(tests) == 0 {
-		return "0", nil // none of no values
+		return storekit.Never, nil // none of no values
 	}
 	return column.matching(func(value string) string {
 		alternatives := make([]string, len(tests))
@@ -131,10 +78,9 @@ func (s *statement) test(c column, operator wire.Compare_Operator, raw []byte) (
 		return s.subnet(c, raw)
 	}
 	if c.Type == sdk.Integer {
-		n, err := strconv.ParseInt(string(raw), 10, 64)
-		if err != nil || operator != wire.Compare_EQUAL {
-			return nil, fmt.Errorf("%w: column %s holds numbers: it can be equal to a decimal number, not %v %q", sdk.ErrQuery,
-				c.Name, operator, sdk.Escape(raw))
+		n, err := storekit.Number(c.Name, operator, raw)
+		if err != nil {
+			return nil, err
 		}
 		value := s.bind(n)
 		return func(x string) string { return x + " = " + value }, nil
@@ -151,31 +97,17 @@ func (s *statement) test(c column, operator wire.Compare_Operator, raw []byte) (
 	return nil, fmt.Errorf("%w: operator %v is not known", sdk.ErrQuery, operator)
 }
 
-// subnet tests addresses by their bytes: those of a prefix lie between its first and its last.
+// subnet tests addresses by their bytes.
 func (s *statement) subnet(c column, raw []byte) (func(string) string, error) {
 	if !strings.Contains(c.from, addressTable) {
 		return nil, fmt.Errorf("%w: column %s holds no addresses; laddr and raddr do", sdk.ErrQuery, c.Name)
 	}
-	prefix, err := parsePrefix(string(raw))
+	first, last, err := storekit.Subnet(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %q is not a subnet such as 192.168.0.0/16 or fe80::/10", sdk.ErrQuery, sdk.Escape(raw))
-	}
-	first := prefix.Masked().Addr().AsSlice()
-	last := slices.Clone(first)
-	for bit := prefix.Bits(); bit < len(last)*8; bit++ {
-		last[bit/8] |= 0x80 >> (bit % 8)
+		return nil, err
 	}
 	from, to := s.bind(first), s.bind(last)
 	return func(string) string {
 		return fmt.Sprintf("(length(a.ip) = %d AND a.ip BETWEEN %s AND %s)", len(first), from, to)
 	}, nil
-}
-
-// parsePrefix reads a subnet; an address alone is one of its own. Mapped addresses are stored as IPv4.
-func parsePrefix(text string) (netip.Prefix, error) {
-	if address, err := netip.ParseAddr(text); err == nil {
-		address = address.Unmap().WithZone("")
-		return netip.PrefixFrom(address, address.BitLen()), nil
-	}
-	return netip.ParsePrefix(text)
 }

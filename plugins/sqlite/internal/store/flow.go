@@ -31,7 +31,7 @@ func (w *writer) flow(l *load, segment []byte, r *wire.Record, f *wire.Flow) err
 	if err != nil {
 		return err
 	}
-	who, err := w.in.actor(segment, r, until)
+	who, err := w.in.actor(segment, f, until)
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (w *writer) flow(l *load, segment []byte, r *wire.Record, f *wire.Flow) err
 	if kind != kindOther {
 		l.tally.add(until, who.program, remote, f)
 	}
-	w.rare(l, id, r, f)
+	w.rare(l, id, f)
 	return nil
 }
 
@@ -79,8 +79,8 @@ func kindOfFlow(r *wire.Record, f *wire.Flow) int64 {
 }
 
 // rare notes what hardly any flow has, for when the flows are inserted.
-func (w *writer) rare(l *load, id int64, r *wire.Record, f *wire.Flow) {
-	candidates, truncated := w.in.rare(l.Batch, r, f)
+func (w *writer) rare(l *load, id int64, f *wire.Flow) {
+	candidates, truncated := w.in.rare(l.Batch, f)
 	if f.GetFoldedPeers() != 0 || candidates != "" || truncated != "" {
 		l.after = append(l.after, func() error {
 			_, err := w.conn.exec("INSERT INTO flow_rare (flow, folded_peers, candidates, truncated) VALUES (?, ?, ?, ?)",
@@ -109,14 +109,10 @@ func (w *writer) domains(flow int64, f *wire.Flow) error {
 	return nil
 }
 
-// execution is an execution as 1.0.3 stored it, a flow without ports and addresses.
-func execution(e *wire.Exec) *wire.Flow { return &wire.Flow{Window: e.GetWindow()} }
-
 // rare gives two columns that hardly any flow has, and for which the whole flat row must be made.
-func (in *interner) rare(b *sdk.Batch, r *wire.Record, f *wire.Flow) (candidates, truncated string) {
+func (in *interner) rare(b *sdk.Batch, f *wire.Flow) (candidates, truncated string) {
 	cut := f.GetDomain().GetName().GetTruncated()
-	processes := processesOf(r)
-	for _, p := range processes {
+	for _, p := range []*wire.Process{f.GetProcess(), f.GetParent(), f.GetGrandparent()} {
 		x := p.GetExecutable()
 		for _, t := range []*wire.Text{p.GetName(), p.GetCommandLine(), p.GetClaimedCommandLine(), p.GetCgroup().GetPath(),
 			x.GetPath(), x.GetScript()} {
@@ -126,8 +122,8 @@ func (in *interner) rare(b *sdk.Batch, r *wire.Record, f *wire.Flow) (candidates
 	if !cut && len(f.GetCandidates()) == 0 {
 		return "", ""
 	}
-	whole := &wire.Flow{Domain: f.GetDomain(), Candidates: f.GetCandidates(), Process: processes[0], Parent: processes[1],
-		Grandparent: processes[2]}
+	whole := &wire.Flow{Domain: f.GetDomain(), Candidates: f.GetCandidates(), Process: f.GetProcess(), Parent: f.GetParent(),
+		Grandparent: f.GetGrandparent()}
 	row := sdk.Row(&wire.Record{Kind: &wire.Record_Flow{Flow: whole}}, b.Batch)
 	return row[in.columns["candidates"]].Text(), row[in.columns["truncated"]].Text()
 }

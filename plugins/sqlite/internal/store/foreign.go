@@ -61,6 +61,18 @@ func (f *foreign) look(ctx context.Context) error {
 	return nil
 }
 
+// before counts the rows of before a time, as far as theirs can be read.
+func (f *foreign) before(ctx context.Context, cutoff time.Time) (n int64, err error) {
+	text, at := "SELECT count(*) FROM connections WHERE contime < ?", any(cutoff.Local().Format(time.DateTime))
+	if f.epochs {
+		at = cutoff.Unix()
+	}
+	if err := f.db.QueryRowContext(ctx, text, at).Scan(&n); err != nil {
+		return 0, fmt.Errorf("%w: count its old rows: %w", sdk.ErrQuery, err)
+	}
+	return n, nil
+}
+
 func tableColumns(ctx context.Context, db *sql.DB) ([]string, error) {
 	rows, err := db.QueryContext(ctx, "SELECT name FROM pragma_table_info('connections')")
 	if err != nil {

@@ -74,11 +74,14 @@ func (s *Store) importFile(ctx context.Context, path, name string, sum [32]byte,
 	}
 	defer func() { _ = f.db.Close() }() // it was only read
 	i := &intake{store: s, epoch: sdk.Epoch(sum[:16]), name: name, total: f.total, progress: progress}
-	have, err := i.have(ctx)
+	have, err := i.begin(ctx)
 	if err != nil {
 		return err
 	}
 	i.done, i.skipped = have, have
+	if err := i.warn(ctx, f); err != nil {
+		return err
+	}
 	err = f.each(ctx, have, func(r *wire.Record) error {
 		if i.records = append(i.records, r); len(i.records) < importRows {
 			return nil
@@ -91,80 +94,7 @@ func (s *Store) importFile(ctx context.Context, path, name string, sum [32]byte,
 	if err := i.flush(ctx); err != nil {
 		return err
 	}
-	return i.tell(true, fmt.Sprintf("%d rows imported, %d were there before", i.done-i.skipped, i.skipped))
-}
-
-// intake is an import that is going on.
-type intake struct {
-	store    *Store
-	epoch    sdk.Epoch
-	name     string
-	records  []*wire.Record
-	total    int64
-	done     int64
-	skipped  int64
-	progress func(*wire.ImportProgress) error
-}
-
-// have is how many rows of the file are stored already.
-func (i *intake) have(ctx context.Context) (n int64, err error) {
-	if err := i.store.take(ctx); err != nil {
-		return 0, err
-	}
-	defer i.store.give()
-	if i.store.writer == nil {
-		return 0, errNotOpen
-	}
-	n, _, err = i.store.writer.conn.number("SELECT sequence FROM epochs WHERE host_id = ? AND epoch = ?",
-		i.store.settings.HostID[:], i.epoch[:])
-	return n, err
-}
-
-// flush stores the rows that were gathered, as a batch.
-func (i *intake) flush(ctx context.Context) error {
-	if len(i.records) == 0 {
-		return nil
-	}
-	b := &wire.Batch{HostId: i.store.settings.HostID[:], Epoch: i.epoch[:], First: uint64(i.done) + 1,
-		Last: uint64(i.done) + uint64(len(i.records)), Records: i.records}
-	for n, r := range i.records {
-		r.Sequence = b.First + uint64(n)
-	}
-	if err := i.apply(ctx, &sdk.Batch{Batch: b, Epoch: i.epoch}); err != nil {
-		return err
-	}
-	i.done += int64(len(i.records))
-	i.records = nil
-	if err := i.tell(false, ""); err != nil {
-		return err
-	}
-	return pause(ctx, importPause)
-}
-
-func (i *intake) apply(ctx context.Context, b *sdk.Batch) error {
-	if err := i.store.take(ctx); err != nil {
-		return err
-	}
-	defer i.store.give()
-	w := i.store.writer
-	if w == nil {
-		return errNotOpen
-	}
-	var chain sdk.Hash
-	row := make([]byte, 0, len(chain))
-	if found, err := w.conn.blob("SELECT chain FROM epochs WHERE host_id = ? AND epoch = ?", &row, b.HostId, i.epoch[:]); err != nil {
-		return err
-	} else if found {
-		copy(chain[:], row)
-	}
-	sdk.Seal(b.Batch, chain)
-	w.origin = i.name
-	defer func() { w.origin = "" }()
-	return w.apply(ctx, b)
-}
-
-func (i *intake) tell(done bool, text string) error {
-	return i.progress(&wire.ImportProgress{Rows: uint64(i.done), Total: uint64(i.total), Skipped: uint64(i.skipped), Done: done, Text: text})
+	return i.tell(true, i.result())
 }
 
 // startImport takes over, in the background, the database of 1.0.3 that lies in the directory. It is never written to.
@@ -199,6 +129,9 @@ func (s *Store) importOld(ctx context.Context, path string) error {
 	}
 	err = s.importFile(ctx, copied, oldFile, sum, func(p *wire.ImportProgress) error {
 		s.importing.set(int64(p.GetRows()), int64(p.GetTotal()), nil)
+		if p.GetText() != "" {
+			slog.Info("sqlite: " + oldFile + ": " + p.GetText())
+		}
 		return ctx.Err()
 	})
 	if err != nil {

@@ -141,6 +141,73 @@ INSERT INTO connections SELECT '2026-11-01 10:00:00', i, 0, '/bin/' || i % 50, '
 	}
 }
 
+func TestRowsTooOldToStayAreAnnouncedBeforeAnyIsStored(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	s.now = func() time.Time { return time.Date(2026, 11, 21, 12, 0, 0, 0, time.Local) }
+	for _, c := range []struct {
+		days int
+		want string
+	}{{30, "2 of 3 rows of the file are older than the 30 days"}, {0, ""}} {
+		s.config.retention = time.Duration(c.days) * 24 * time.Hour
+		raw := makeFile(t, filepath.Join(t.TempDir(), "old.db"), oldTables[3]+fmt.Sprintf(`INSERT INTO connections (contime, send, recv, exe) VALUES
+('2026-01-01 10:00:00', %[1]d, 7, '/bin/a'), ('2026-10-22 11:59:59', 5, 7, '/bin/a'), ('2026-10-22 12:00:00', 5, 7, '/bin/a'); PRAGMA user_version = 3`, c.days))
+		var first, last *wire.ImportProgress
+		err := s.Import(t.Context(), "old.db", uint64(len(raw)), bytes.NewReader(raw), func(p *wire.ImportProgress) error {
+			if first == nil {
+				first = p
+			}
+			last = p
+			return nil
+		})
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case c.want != "" && (first.GetRows() != 0 || !strings.HasPrefix(first.GetText(), c.want)) || c.want == "" && first.GetText() != "":
+			t.Errorf("%d days: the first word is %v, want %q before any row", c.days, first, c.want)
+		case !strings.Contains(last.GetText(), "3 rows imported") || !strings.Contains(last.GetText(), c.want) || !last.GetDone():
+			t.Errorf("%d days: the last word is %v, want %q in it", c.days, last, c.want)
+		}
+	}
+}
+
+func TestAFileIsImportedOnceWhetherOrNotTheHostIsKnown(t *testing.T) {
+	t.Parallel()
+	raw := makeFile(t, filepath.Join(t.TempDir(), "old.db"), oldRows())
+	rows := len(hostile()) + 2
+	for name, c := range map[string]struct {
+		hosts [][16]byte // of the openings of the store that each import the file
+		want  string     // host of the rows; the store has a batch of host 01
+	}{
+		"unknown": {[][16]byte{{}, {}}, "01"}, "unknown, then known": {[][16]byte{{}, {1}}, "01"},
+		"known, then unknown": {[][16]byte{{1}, {}}, "01"}, "another host's, then unknown": {[][16]byte{{2}, {}}, "02"},
+	} {
+		directory := t.TempDir()
+		s := open(t, directory)
+		apply(t, s, batch(1, 1, flow(0, process("/bin/a", "a", 1), 1, 1, "1.1.1.1", "")))
+		for i, host := range c.hosts {
+			s.settings.HostID = host
+			if p := doImport(t, s, raw); p.GetSkipped() != uint64(i*rows) || p.GetRows() != uint64(rows) {
+				t.Errorf("%s: import %d: %v", name, i+1, p)
+			}
+		}
+		wantValue(t, s, fmt.Sprint(rows+1), "SELECT count(*) FROM connections")
+		wantValue(t, s, c.want, "SELECT DISTINCT substr(host_id, 1, 2) FROM connections WHERE lport >= 40000 AND exe <> '/bin/a'")
+	}
+}
+
+func TestAFileIsImportedIntoAnEmptyStoreWithoutAHost(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	raw := makeFile(t, filepath.Join(t.TempDir(), "old.db"), oldRows())
+	s.settings.HostID = [16]byte{}
+	doImport(t, s, raw)
+	s.settings.HostID = [16]byte{1} // the daemon, at last
+	if p := doImport(t, s, raw); p.GetSkipped() != p.GetRows() {
+		t.Errorf("imported again: %v", p)
+	}
+}
+
 func TestFilesThatAreNoDatabasesOfPicosnitchAreRefused(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())

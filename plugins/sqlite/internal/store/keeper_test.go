@@ -18,6 +18,7 @@ import (
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/sdk/sdktest"
 )
 
 var (
@@ -93,6 +94,23 @@ func TestTheRowsThemselvesGiveTheRootOfEveryBatch(t *testing.T) {
 	}
 	if got := evidence(t, s, []byte("another host")); len(got) != 0 {
 		t.Errorf("of another host: %v", got)
+	}
+	if got := check(t, s); len(got) != 0 {
+		t.Errorf("check: %q", got)
+	}
+}
+
+func TestWhatWasMadeForThisStoreAloneIsNoLinkOfTheChain(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	stream := sdktest.NewStream(1)
+	whole := func(b *wire.Batch) *sdk.Batch { return &sdk.Batch{Batch: b, Epoch: stream.Epoch} }
+	apply(t, s, whole(stream.Next(sdktest.Records(1, 9))), whole(stream.Gap(sdktest.Records(2, 5))))
+	own := stream.Next(sdktest.Records(3, 9))
+	apply(t, s, whole(sdktest.Part(own, own.First, own.First+3)), whole(sdktest.Part(own, own.First+4, own.Last)),
+		whole(stream.Next(sdktest.Records(4, 9))))
+	if got := states(evidence(t, s, nil)); got != "sound unknown unknown unknown sound" {
+		t.Errorf("got %s", got)
 	}
 	if got := check(t, s); len(got) != 0 {
 		t.Errorf("check: %q", got)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/sdk/storekit"
 )
 
 const (
@@ -124,7 +125,7 @@ func usable(q *wire.Query, widths []int64, f facts) ([]int64, error) {
 	if q.GetBucket() == 0 {
 		return widths, nil
 	}
-	zone, err := loadZone(q.GetZone())
+	zone, err := storekit.Zone(q.GetZone())
 	if err != nil {
 		return nil, err
 	}
@@ -211,11 +212,7 @@ func (s *statement) bucketExpression(t string, width int64, zone string) string 
 	if zone != "" && zone != "UTC" {
 		return fmt.Sprintf("bucket(%s, %s, %s)", t, s.bind(width), s.bind(zone))
 	}
-	origin := int64(0)
-	if width%(7*day) == 0 {
-		origin = 4 * day
-	}
-	w := s.bind(width)
+	origin, w := storekit.Buckets{Width: width}.Origin(), s.bind(width)
 	return fmt.Sprintf("(%[1]s - ((%[1]s - %[2]d) %% %[3]s + %[3]s) %% %[3]s)", t, origin, w)
 }
 
@@ -252,8 +249,8 @@ func (ask *question) rowsOf(condition string, keys []string, sign string) string
 	}
 	for i, m := range measures() {
 		sum := "count(*)"
-		if m[1] != "" {
-			sum = "sum(f." + m[1] + ")"
+		if m != "" {
+			sum = "sum(f." + m + ")"
 		}
 		columns = append(columns, fmt.Sprintf("%s%s AS m%d", sign, sum, i))
 	}
@@ -276,7 +273,7 @@ func (ask *question) fromRollUps(keys []string) string {
 		}
 		parts = append(parts, ask.rolled(p, keys))
 		if ask.continued {
-			later := fmt.Sprintf("f.id > %s AND %s", ask.bind(ask.cursor.Newest), ask.withinSQL(p.from, p.to))
+			later := fmt.Sprintf("f.id > %s AND %s", ask.bind(ask.newest), ask.withinSQL(p.from, p.to))
 			parts = append(parts, ask.rowsOf(later, keys, "-"))
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/sdk/storekit"
 )
 
 func TestOthersAreWhatTheLimitLeavesOut(t *testing.T) {
@@ -35,17 +36,8 @@ func TestOthersAreWhatTheLimitLeavesOut(t *testing.T) {
 	}
 }
 
-func TestASiteIsThePartOfADomainThatSomebodyRegistered(t *testing.T) {
+func TestASiteIsADimension(t *testing.T) {
 	t.Parallel()
-	for name, want := range map[string]string{
-		"www.example.org": "org.example", "example.org": "org.example", "a.b.example.co.uk": "uk.co.example", "WWW.Example.ORG": "org.example",
-		"co.uk": "uk.co", "localhost": "localhost", "": "", "x.github.io": "io.github.x", "a\xff.org": `org.a\xff`, "_dns.resolver.arpa": "arpa.resolver",
-		"..": "..",
-	} {
-		if got := siteOf([]byte(name)); got != want {
-			t.Errorf("%q: got %q, want %q", name, got, want)
-		}
-	}
 	s := open(t, t.TempDir())
 	for i, name := range []string{"www.example.org", "cdn.example.org", "example.com"} {
 		apply(t, s, batch(1, uint64(i)+1, flow(0, process("/bin/a", "a", 1), 1, 10, "1.1.1.1", name)))
@@ -69,14 +61,14 @@ func TestAScanTellsHowFarItIs(t *testing.T) {
 	p := &progress{scan: 100}
 	p.scanned.Store(42)
 	reports := make(chan *wire.QueryPage, 1)
-	out := &pager{page: &wire.QueryPage{Columns: []string{"exe"}}, send: func(q *wire.QueryPage) error {
+	out := storekit.NewPager(func(q *wire.QueryPage) error {
 		select {
 		case reports <- q:
 		default:
 		}
 		return nil
-	}}
-	_, stop := out.report(t.Context(), p)
+	}, "exe")
+	_, stop := report(t.Context(), out, p)
 	select {
 	case q := <-reports:
 		if q.GetScanned() != 42 || q.GetScan() != 100 || !slices.Equal(q.GetColumns(), []string{"exe"}) {
@@ -85,16 +77,16 @@ func TestAScanTellsHowFarItIs(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Error("no report")
 	}
-	if err := stop(); err != nil || out.page.Columns != nil {
-		t.Errorf("got %v, %v", err, out.page)
+	if err := stop(); err != nil || out.Page.Columns != nil {
+		t.Errorf("got %v, %v", err, out.Page)
 	}
 }
 
 func TestAReaderThatIsGoneEndsAScan(t *testing.T) {
 	t.Parallel()
 	gone := errors.New("gone")
-	out := &pager{page: &wire.QueryPage{}, send: func(*wire.QueryPage) error { return gone }}
-	ctx, stop := out.report(t.Context(), &progress{scan: 1})
+	out := storekit.NewPager(func(*wire.QueryPage) error { return gone })
+	ctx, stop := report(t.Context(), out, &progress{scan: 1})
 	select {
 	case <-ctx.Done():
 	case <-time.After(30 * time.Second):

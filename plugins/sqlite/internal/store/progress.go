@@ -18,6 +18,9 @@ type progress struct {
 	scanned atomic.Int64
 }
 
+// far says how many rows were looked at, of how many.
+func (p *progress) far() (scanned, of int64) { return min(p.scanned.Load(), p.scan), p.scan }
+
 // scans are the queries that scan rows now. Their statements call tick(id, rows) for each batch that they come to.
 type scans struct {
 	mu      sync.Mutex

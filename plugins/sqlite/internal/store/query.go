@@ -10,18 +10,12 @@ import (
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/sdk/storekit"
 )
 
-const (
-	defaultLimit = 1000
-	maxLimit     = 1_000_000
-	pageBytes    = 1 << 20 // a page is sent when it has grown to this; the contract allows four times as much
-)
-
-// measures are what can be summed up, in the order of wire.Measures, and how. The name is the one in an order.
-func measures() [][2]string {
-	return [][2]string{{"sent", "sent"}, {"received", "received"}, {"sends", "sends"}, {"receives", "receives"},
-		{"connects", "connects"}, {"accepts", "accepts"}, {"failures", "failures"}, {"rows", ""}}
+// measures are the columns that can be summed up, in the order of [storekit.MeasureNames]; rows are counted and have none.
+func measures() []string {
+	return []string{"sent", "received", "sends", "receives", "connects", "accepts", "failures", ""}
 }
 
 // Query answers a query, see [sdk.Store]. Errors of the question wrap [sdk.ErrQuery].
@@ -59,9 +53,10 @@ type question struct {
 	plan      plan
 	dims      []column // in terms of rows, or of the plan's family
 	limit     int
-	cursor    cursor
-	continued bool // the cursor came with the query
-	sort      []sortKey
+	sort      []storekit.Key
+	after     []any // keys of the row behind which the query goes on
+	newest    int64 // last row of flows that the first page saw; later ones would shift the sums
+	continued bool  // this is not the first page
 	statement
 	condition        string // on f, a row of flows
 	carriedCondition string // on f, a row of the plan's family
@@ -73,8 +68,7 @@ func (s *Store) flows(ctx context.Context, tx *sql.Tx, q *wire.Query, page func(
 	if err != nil {
 		return err
 	}
-	out := &pager{send: page, page: &wire.QueryPage{}}
-	out.page.Columns = append(out.page.Columns, q.GetBy()...)
+	out := storekit.NewPager(page, q.GetBy()...)
 	if ask.plan.family == nil {
 		if ask.progress, err = s.begin(ctx, tx, q); err != nil {
 			return err
@@ -82,7 +76,7 @@ func (s *Store) flows(ctx context.Context, tx *sql.Tx, q *wire.Query, page func(
 		defer s.progress.end(ask.progress)
 	}
 	if q.GetTotals() && ask.continued {
-		if out.page.Totals, err = ask.totals(ctx, tx); err != nil {
+		if out.Page.Totals, err = ask.totals(ctx, tx); err != nil {
 			return err
 		}
 	}
@@ -91,7 +85,7 @@ func (s *Store) flows(ctx context.Context, tx *sql.Tx, q *wire.Query, page func(
 
 // parse checks a query and makes what its statements have in common.
 func (s *Store) parse(ctx context.Context, tx *sql.Tx, q *wire.Query) (*question, error) {
-	ask := &question{query: q, limit: defaultLimit, statement: statement{columns: s.columns}}
+	ask := &question{query: q, limit: storekit.Limit(q), statement: statement{columns: s.columns}}
 	for _, name := range q.GetBy() {
 		c, err := ask.find(name)
 		if err != nil {
@@ -99,21 +93,15 @@ func (s *Store) parse(ctx context.Context, tx *sql.Tx, q *wire.Query) (*question
 		}
 		ask.dims = append(ask.dims, c)
 	}
-	if err := ask.check(); err != nil {
+	_, err := storekit.Check(q)
+	if err != nil {
 		return nil, err
 	}
-	var err error
-	if ask.sort, err = ask.order(); err != nil {
+	if ask.sort, err = storekit.Order(q, ask.types()); err != nil {
 		return nil, err
 	}
-	if ask.cursor, err = openCursor(q, len(ask.sort)); err != nil {
+	if err = ask.goOn(ctx, tx); err != nil {
 		return nil, err
-	}
-	ask.continued = ask.cursor.Newest != 0
-	if !ask.continued {
-		if err := tx.QueryRowContext(ctx, "SELECT coalesce(max(id), 0) FROM flows").Scan(&ask.cursor.Newest); err != nil {
-			return nil, fmt.Errorf("query: %w", err)
-		}
 	}
 	if ask.condition, err = ask.where(); err != nil {
 		return nil, err
@@ -125,20 +113,29 @@ func (s *Store) parse(ctx context.Context, tx *sql.Tx, q *wire.Query) (*question
 	return ask, ask.usePlan(ctx, tx)
 }
 
-// check finds what is wrong with a query beside its columns.
-func (ask *question) check() error {
-	q := ask.query
-	if n := q.GetLimit(); n > 0 {
-		ask.limit = int(min(n, maxLimit))
+// types are those of the dimensions.
+func (ask *question) types() []sdk.Type {
+	var types []sdk.Type
+	for _, d := range ask.dims {
+		types = append(types, d.Type)
 	}
-	if q.GetBucket() < 0 {
-		return fmt.Errorf("%w: bucket %d ns is negative", sdk.ErrQuery, q.GetBucket())
+	return types
+}
+
+// goOn finds out behind which row the query goes on, and what its first page saw.
+func (ask *question) goOn(ctx context.Context, tx *sql.Tx) error {
+	cursor, err := storekit.OpenCursor(ask.query, ask.sort)
+	switch {
+	case err != nil:
+		return err
+	case cursor != nil && cursor.Bound <= 0:
+		return fmt.Errorf("%w: the cursor belongs to another store", sdk.ErrQuery)
+	case cursor != nil:
+		ask.after, ask.newest, ask.continued = cursor.After, cursor.Bound, true
+		return nil
 	}
-	if q.GetOthers() && q.GetBucket() > 0 {
-		return fmt.Errorf("%w: others are not to be had with a bucket", sdk.ErrQuery)
-	}
-	if _, err := loadZone(q.GetZone()); err != nil {
-		return fmt.Errorf("%w: zone %q: %w", sdk.ErrQuery, sdk.EscapeString(q.GetZone()), err)
+	if err := tx.QueryRowContext(ctx, "SELECT coalesce(max(id), 0) FROM flows").Scan(&ask.newest); err != nil {
+		return fmt.Errorf("query: %w", err)
 	}
 	return nil
 }
@@ -162,14 +159,13 @@ func (ask *question) usePlan(ctx context.Context, tx *sql.Tx) error {
 	for i, d := range ask.dims {
 		ask.dims[i] = ask.columns[d.Name]
 	}
-	ask.terms = 0
-	ask.carriedCondition, err = ask.filter(ask.query.GetWhere(), 0)
+	ask.carriedCondition, err = ask.filter(ask.query.GetWhere())
 	return err
 }
 
 // where is the condition on f: filter, and only what was there when the first page was made.
 func (ask *question) where() (string, error) {
-	filter, err := ask.filter(ask.query.GetWhere(), 0)
+	filter, err := ask.filter(ask.query.GetWhere())
 	if err != nil {
 		return "", err
 	}
@@ -205,16 +201,16 @@ func (ask *question) grouped() string {
 	}
 	inner, outer, groups := slices.Clone(keys), []string{}, []string{}
 	if ask.query.GetBucket() > 0 {
-		inner = append(inner, ask.bucketExpression("t", ask.query.GetBucket(), ask.query.GetZone())+" AS bucket_start")
-		keys = append(keys, "bucket_start")
+		inner = append(inner, ask.bucketExpression("t", ask.query.GetBucket(), ask.query.GetZone())+" AS "+storekit.BucketColumn)
+		keys = append(keys, storekit.BucketColumn)
 	}
 	for i, d := range ask.dims {
 		outer = append(outer, fmt.Sprintf("%s AS c%d", d.expression(), i))
 		groups = append(groups, fmt.Sprintf("c%d", i))
 	}
 	if ask.query.GetBucket() > 0 {
-		outer = append(outer, "bucket_start")
-		groups = append(groups, "bucket_start")
+		outer = append(outer, storekit.BucketColumn)
+		groups = append(groups, storekit.BucketColumn)
 	}
 	for i := range measures() {
 		inner = append(inner, fmt.Sprintf("sum(m%d) AS m%d", i, i))
@@ -240,8 +236,8 @@ func (ask *question) fromRows(keys []string) string {
 	}
 	for i, m := range measures() {
 		sum := "count(*)"
-		if m[1] != "" {
-			sum = "sum(f." + m[1] + ")"
+		if m != "" {
+			sum = "sum(f." + m + ")"
 		}
 		columns = append(columns, fmt.Sprintf("%s AS m%d", sum, i))
 	}
@@ -255,7 +251,7 @@ const scanFrom = "batches b CROSS JOIN flows f ON f.id BETWEEN b.start AND b.sto
 // scanCondition limits a scan to the range, and to what was there when the first page was made. Windows are looked up
 // only in batches that the range cuts.
 func (ask *question) scanCondition() string {
-	parts := []string{"f.id <= " + ask.bind(ask.cursor.Newest)}
+	parts := []string{"f.id <= " + ask.bind(ask.newest)}
 	if ask.progress != nil {
 		parts = append([]string{fmt.Sprintf("tick(%s, b.stop - b.start + 1)", ask.bind(ask.progress.id))}, parts...)
 	}
@@ -288,5 +284,5 @@ func (ask *question) totals(ctx context.Context, tx *sql.Tx) (*wire.Measures, er
 	if err := tx.QueryRowContext(ctx, total.grouped(), total.args...).Scan(dest...); err != nil {
 		return nil, fmt.Errorf("query totals: %w", err)
 	}
-	return toMeasures(all[:]), nil
+	return storekit.Measures(all[:]), nil
 }

@@ -322,40 +322,6 @@ func TestGapsAndNoticesComeBackAsTheyWere(t *testing.T) {
 	}
 }
 
-func TestBucketsFollowTheZone(t *testing.T) {
-	t.Parallel()
-	const layout = "2006-01-02 15:04 -0700"
-	for _, c := range []struct {
-		zone     string
-		width    time.Duration
-		at, want string
-	}{
-		{"", 24 * time.Hour, "2026-11-21 23:59 +0000", "2026-11-21 00:00 +0000"},
-		{"Europe/Berlin", 24 * time.Hour, "2026-11-21 23:30 +0000", "2026-11-22 00:00 +0100"},
-		{"Europe/Berlin", 24 * time.Hour, "2026-03-29 20:00 +0200", "2026-03-29 00:00 +0100"}, // a day of 23 hours
-		{"Europe/Berlin", 24 * time.Hour, "2026-10-25 23:30 +0100", "2026-10-25 00:00 +0200"}, // of 25
-		{"Europe/Berlin", time.Hour, "2026-10-25 02:30 +0200", "2026-10-25 02:00 +0200"},      // the hour that comes twice
-		{"Europe/Berlin", time.Hour, "2026-10-25 02:30 +0100", "2026-10-25 02:00 +0100"},
-		{"Europe/Berlin", 6 * time.Hour, "2026-03-29 05:00 +0200", "2026-03-29 00:00 +0100"},
-		{"Asia/Kolkata", time.Hour, "2026-01-01 10:20 +0530", "2026-01-01 10:00 +0530"},
-		{"", 7 * 24 * time.Hour, "2026-11-22 12:00 +0000", "2026-11-16 00:00 +0000"}, // Monday
-		{"", 5 * time.Minute, "1969-12-31 23:58 +0000", "1969-12-31 23:55 +0000"},
-	} {
-		zone, err := loadZone(c.zone)
-		if err != nil {
-			t.Fatal(err)
-		}
-		at, err := time.Parse(layout, c.at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := time.Unix(0, bucketStart(at.UnixNano(), int64(c.width), zone)).In(zone).Format(layout)
-		if got != c.want {
-			t.Errorf("%s in %q by %v: got %s, want %s", c.at, c.zone, c.width, got, c.want)
-		}
-	}
-}
-
 func TestAQueryOfTheLastHourDoesNotReadTheRest(t *testing.T) {
 	t.Parallel()
 	s := sample(t)

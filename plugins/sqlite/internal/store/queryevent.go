@@ -11,6 +11,7 @@ import (
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/sdk/storekit"
 )
 
 // The statements for gaps, which touch the range, and notices, which lie in it; the newest come last.
@@ -22,15 +23,12 @@ const (
 // events answers a query for gaps or notices, in the order in which they were stored. The cursor is the id of the last
 // one sent.
 func events(ctx context.Context, tx *sql.Tx, q *wire.Query, page func(*wire.QueryPage) error) error {
-	if len(q.GetBy()) > 0 || q.GetWhere() != nil || len(q.GetOrder()) > 0 || q.GetBucket() != 0 || q.GetTotals() {
-		return fmt.Errorf("%w: gaps and notices take a range, a limit and a cursor only", sdk.ErrQuery)
+	if err := storekit.CheckRecords(q); err != nil {
+		return err
 	}
-	text, limit, end := selectGaps, int64(defaultLimit), q.GetEnd()
+	text, limit, end := selectGaps, storekit.Limit(q), q.GetEnd()
 	if q.GetWhat() == wire.Query_NOTICES {
 		text = selectNotices
-	}
-	if n := q.GetLimit(); n > 0 {
-		limit = int64(min(n, maxLimit))
 	}
 	if end == 0 {
 		end = math.MaxInt64
@@ -42,44 +40,31 @@ func events(ctx context.Context, tx *sql.Tx, q *wire.Query, page func(*wire.Quer
 			return fmt.Errorf("%w: the cursor is none of this store", sdk.ErrQuery)
 		}
 	}
-	rows, err := tx.QueryContext(ctx, text, q.GetStart(), end, after, limit+1)
+	rows, err := tx.QueryContext(ctx, text, q.GetStart(), end, after, int64(limit)+1)
 	if err != nil {
 		return fmt.Errorf("query: %w", err)
 	}
 	defer rows.Close()
-	out := &pager{send: page, page: &wire.QueryPage{}}
+	out := storekit.NewPager(page)
 	for ; rows.Next(); limit-- {
 		if limit == 0 {
-			out.page.Cursor = strconv.AppendInt(nil, after, 10)
+			out.Page.Cursor = strconv.AppendInt(nil, after, 10)
 			break
 		}
 		var raw []byte
 		if err := rows.Scan(&after, &raw); err != nil {
 			return fmt.Errorf("query: %w", err)
 		}
-		if err := out.event(raw); err != nil {
+		r := &wire.Record{}
+		if err := proto.Unmarshal(raw, r); err != nil {
+			return fmt.Errorf("query: stored record: %w", err)
+		}
+		if err := out.Record(r, len(raw)); err != nil {
 			return err
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("query: %w", err)
 	}
-	return out.send(out.page)
-}
-
-// event adds an encoded record to the page.
-func (p *pager) event(raw []byte) error {
-	r := &wire.Record{}
-	if err := proto.Unmarshal(raw, r); err != nil {
-		return fmt.Errorf("query: stored record: %w", err)
-	}
-	if g := r.GetGap(); g != nil {
-		p.page.Gaps = append(p.page.Gaps, g)
-	}
-	if n := r.GetNotice(); n != nil {
-		p.page.Notices = append(p.page.Notices, n)
-	}
-	p.scanned++
-	p.page.Scanned = p.scanned
-	return p.grew(len(raw))
+	return out.End()
 }

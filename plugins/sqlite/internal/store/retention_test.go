@@ -78,6 +78,25 @@ func TestRetentionDoesNotTakeWhatABatchStillUses(t *testing.T) {
 	wantValue(t, s, "/bin/a", "SELECT exe FROM connections")
 }
 
+func TestRetentionTakesNothingForOldThatHasNoTime(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	now := time.Unix(0, start).Add(24 * time.Hour)
+	s.now = func() time.Time { return now }
+	b := batch(1, 1, flow(0, process("/bin/a", "a", 1), 1, 1, "1.1.1.1", ""), &wire.Record{}, &wire.Record{Kind: &wire.Record_Notice{Notice: &wire.Notice{}}},
+		&wire.Record{Kind: &wire.Record_Gap{Gap: &wire.Gap{Reason: wire.GapReason_GAP_POISON}}})
+	apply(t, s, b)
+	prune(t, s, now, 10*24*time.Hour)
+	if got := states(evidence(t, s, nil)); got != "sound" {
+		t.Errorf("within the days that are kept: got %s", got)
+	}
+	prune(t, s, now.Add(20*24*time.Hour), 10*24*time.Hour)
+	wantValue(t, s, "0 0 0", "SELECT (SELECT count(*) FROM gaps) || ' ' || (SELECT count(*) FROM notices) || ' ' || (SELECT count(*) FROM events)")
+	if got := states(evidence(t, s, nil)); got != "expired" {
+		t.Errorf("later: got %s", got)
+	}
+}
+
 func TestSpaceIsGivenBack(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())

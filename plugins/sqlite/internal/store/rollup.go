@@ -9,6 +9,7 @@ import (
 	"time"
 
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/sdk/storekit"
 )
 
 // Widths of roll-ups in seconds.
@@ -40,7 +41,7 @@ func families() []family {
 	}
 }
 
-// sums are the measures in their order, see [measures].
+// sums are the measures in their order, see [storekit.MeasureNames].
 type sums [8]int64
 
 func (s *sums) add(o *sums) {
@@ -156,13 +157,7 @@ func addSums(f family) string {
 }
 
 // sumColumns are the names of the measures in the tables of roll-ups.
-func sumColumns() []string {
-	var names []string
-	for _, m := range measures() {
-		names = append(names, m[0])
-	}
-	return names
-}
+func sumColumns() []string { return storekit.MeasureNames() }
 
 // inserter inserts rows several at a time: a statement costs as much as some rows.
 type inserter struct {

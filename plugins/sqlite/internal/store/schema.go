@@ -119,8 +119,8 @@ func deleteTrigger() string {
 		var less []string
 		for i, m := range measures() {
 			of := "1"
-			if m[1] != "" {
-				of = "f." + m[1]
+			if m != "" {
+				of = "f." + m
 			}
 			less = append(less, fmt.Sprintf("%s = %s.%s - %s", sumColumns()[i], f.table, sumColumns()[i], of))
 		}

@@ -7,7 +7,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/picosnitch/picosnitch/sdk"
-	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
 // Field numbers of record.proto.
@@ -92,13 +91,4 @@ func fields(message []byte, f func(number protowire.Number, value []byte) error)
 		message = message[n+size:]
 	}
 	return nil
-}
-
-// processesOf are the process, parent and grandparent of a record, nil where there is none.
-func processesOf(r *wire.Record) [3]*wire.Process {
-	if e := r.GetExec(); e != nil {
-		return [3]*wire.Process{e.GetProcess(), e.GetParent(), e.GetGrandparent()}
-	}
-	f := r.GetFlow()
-	return [3]*wire.Process{f.GetProcess(), f.GetParent(), f.GetGrandparent()}
 }

@@ -82,10 +82,10 @@ func rollUpAgain(f family, condition string) string {
 	var b strings.Builder
 	var columns []string
 	for _, m := range measures() {
-		if m[1] == "" {
+		if m == "" {
 			columns = append(columns, "count(*)")
 		} else {
-			columns = append(columns, "sum("+m[1]+")")
+			columns = append(columns, "sum("+m+")")
 		}
 	}
 	for _, width := range f.widths {

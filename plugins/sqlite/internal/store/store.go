@@ -71,7 +71,7 @@ func (s *Store) Describe() sdk.Description {
 		Name:         name,
 		Version:      "1",
 		Needs:        sdk.Needs{MemoryMB: 256, DiskMB: 16384},
-		ConfigSchema: configSchema,
+		ConfigSchema: sdk.Schema(defaults()),
 	}
 }
 
@@ -136,7 +136,7 @@ func (s *Store) open(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, conn.close())
 	}
-	s.writer, s.place = newWriter(conn), placeOf(s.path)
+	s.writer, s.place = newWriter(conn, func() time.Time { return s.now() }), placeOf(s.path)
 	s.readers.Store(readers)
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -25,8 +24,7 @@ type writer struct {
 	session server.Session // nil: to be opened
 	base    string         // name of the main table, once the session is open
 	number  int64          // of the last batch of this host
-	// asked is the batch that was answered with a rewind last, see [writer.resume].
-	asked sdk.Watermark
+	sequel  sdk.Sequel
 }
 
 // open opens a session and finds the tables.
@@ -120,15 +118,14 @@ func (w *writer) transact(ctx context.Context, b *sdk.Batch, rows *rowset) (err 
 	if err != nil {
 		return err
 	}
-	if b.Last <= have {
+	switch store, err := w.sequel.Decide(b, have); {
+	case err != nil:
+		return err
+	case !store:
 		return w.session.Rollback(ctx)
 	}
-	missing, err := w.resume(b, have)
-	if err != nil {
-		return err
-	}
-	if missing {
-		rows = rows.with(noteMissing(b, have))
+	if g := sdk.Missing(b, have, name); g != nil {
+		rows = rows.with(gapBefore(b, g))
 	}
 	if err := w.insert(ctx, b, rows); err != nil {
 		return err
@@ -136,8 +133,14 @@ func (w *writer) transact(ctx context.Context, b *sdk.Batch, rows *rowset) (err 
 	if err := w.session.Commit(ctx); err != nil {
 		return err
 	}
+	w.sequel.Stored()
 	w.number++
 	return nil
+}
+
+// gapBefore is the record of a gap that the host did not number: its sequence is negative, and that of no other.
+func gapBefore(b *sdk.Batch, g *wire.Gap) *wire.Record {
+	return &wire.Record{Sequence: uint64(-int64(b.First)), Kind: &wire.Record_Gap{Gap: g}}
 }
 
 // watermark is what is stored of the batch's epoch. The first time it also finds the number of the host's last batch.
@@ -167,46 +170,6 @@ func one(ctx context.Context, s server.Session, statement string, args []any, de
 		err = rows.Scan(dest...)
 	}
 	return errors.Join(err, rows.Close())
-}
-
-// resume decides about a batch that does not begin where the last one ended. The host is asked for what is missing,
-// unless the batch itself carries the gap that explains it. A host that comes with the same batch again has no more: then
-// the hole is taken, and noted as a gap.
-func (w *writer) resume(b *sdk.Batch, have uint64) (missing bool, err error) {
-	if b.First == have+1 {
-		return false, nil
-	}
-	this := sdk.Watermark{Epoch: b.Epoch, Sequence: b.First}
-	if b.First > have+1 && explained(b, have) {
-		return false, nil
-	}
-	if b.First > have+1 && w.asked == this {
-		return true, nil
-	}
-	w.asked = this
-	return false, &sdk.Rewind{Have: sdk.Watermark{Epoch: b.Epoch, Sequence: have}}
-}
-
-// explained says whether a gap in the batch covers the records between have and the batch.
-func explained(b *sdk.Batch, have uint64) bool {
-	return slices.ContainsFunc(b.GetRecords(), func(r *wire.Record) bool {
-		g := r.GetGap()
-		return g != nil && string(g.GetEpoch()) == string(b.Epoch[:]) && g.GetFirst() <= have+1 && g.GetLast() >= b.First-1
-	})
-}
-
-// noteMissing is the gap of records that the host no longer has. Its sequence is negative: the host gave it none.
-func noteMissing(b *sdk.Batch, have uint64) *wire.Record {
-	var at int64
-	for _, r := range b.GetRecords() {
-		if f := r.GetFlow(); f != nil {
-			at = f.GetWindow().GetStart()
-			break
-		}
-	}
-	return &wire.Record{Sequence: uint64(-int64(b.First)), Kind: &wire.Record_Gap{Gap: &wire.Gap{
-		Start: at, End: at, Reason: wire.GapReason_GAP_QUEUE_DROPPED, Events: b.First - 1 - have,
-		Cause: "never delivered to " + name, Epoch: b.Epoch[:], First: have + 1, Last: b.First - 1, Sink: name}}}
 }
 
 // insert adds the rows of a batch. That of the batch goes first: if the batch is there already, it is what collides.

@@ -29,6 +29,7 @@ func applyCases() map[string]func(*testing.T, *servertest.Server) {
 		"a hole that cannot be filled is noted":       holeIsNoted,
 		"a batch that was answered late is found":     storedByAnother,
 		"a lock in the way is waited for":             lockInTheWay,
+		"rows are exported":                           exportsRows,
 		"read only nothing is written":                readOnly,
 		"tls and passwords":                           tlsAndPasswords,
 		"tables that vanished are made again":         tablesVanished,

@@ -14,6 +14,7 @@ import (
 	"github.com/picosnitch/picosnitch/plugins/sqlserver/internal/server"
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/sdk/storekit"
 )
 
 // place is where a page of gaps or notices ended.
@@ -24,9 +25,9 @@ type place struct {
 }
 
 // events answers a query for gaps, which touch the range, or notices, which lie in it; the newest come last.
-func (a *answerer) events(ctx context.Context, q *wire.Query, out *pager) error {
-	if len(q.GetBy()) > 0 || q.GetWhere() != nil || len(q.GetOrder()) > 0 || q.GetBucket() != 0 || q.GetTotals() || q.GetOthers() {
-		return fmt.Errorf("%w: gaps and notices take a range, a limit and a cursor only", sdk.ErrQuery)
+func (a *answerer) events(ctx context.Context, q *wire.Query, out *storekit.Pager) error {
+	if err := storekit.CheckRecords(q); err != nil {
+		return err
 	}
 	table, time, until := gapsTable, `"end"`, `"start"`
 	if q.GetWhat() == wire.Query_NOTICES {
@@ -36,10 +37,7 @@ func (a *answerer) events(ctx context.Context, q *wire.Query, out *pager) error 
 	if c := q.GetCursor(); len(c) > 0 && json.Unmarshal(c, &after) != nil {
 		return fmt.Errorf("%w: the cursor is none of this store", sdk.ErrQuery)
 	}
-	limit, end := defaultLimit, q.GetEnd()
-	if n := q.GetLimit(); n > 0 {
-		limit = int(min(n, maxLimit))
-	}
+	limit, end := storekit.Limit(q), q.GetEnd()
 	if end == 0 {
 		end = math.MaxInt64
 	}
@@ -51,50 +49,42 @@ func (a *answerer) events(ctx context.Context, q *wire.Query, out *pager) error 
 	if err != nil {
 		return err
 	}
-	if err := out.events(rows, limit, after); err != nil {
+	if err := addEvents(out, rows, limit, after); err != nil {
 		return errors.Join(err, rows.Close())
 	}
 	if err := rows.Close(); err != nil {
 		return err
 	}
-	return out.send(out.page)
+	return out.End()
 }
 
-// events adds at most limit rows to pages, and a cursor if there are more.
-func (p *pager) events(rows server.Rows, limit int, last place) (err error) {
+// addEvents adds at most limit rows to pages, and a cursor if there are more.
+func addEvents(out *storekit.Pager, rows server.Rows, limit int, last place) (err error) {
 	for ; rows.Next(); limit-- {
 		if limit == 0 {
-			p.page.Cursor, err = json.Marshal(last)
+			out.Page.Cursor, err = json.Marshal(last)
 			return err
 		}
 		var record string
 		if err := rows.Scan(&last.Time, &last.Host, &last.Epoch, &last.Seq, &record); err != nil {
 			return err
 		}
-		if err := p.event(record); err != nil {
+		if err := addEvent(out, record); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// event adds an encoded record to the page. One that cannot be read, or is larger than any that a host sends, is passed
+// addEvent adds an encoded record to the page. One that cannot be read, or is larger than any that a host sends, is passed
 // over: a host of the fleet that writes nonsense must not hide the gaps and notices of the others.
-func (p *pager) event(record string) error {
+func addEvent(out *storekit.Pager, record string) error {
 	r, err := decodeRecord(record)
 	if err != nil || len(record) > 2*wire.MaxBatchBytes {
 		slog.Warn("sqlserver: a stored gap or notice cannot be read; evidence names it")
 		return nil
 	}
-	if g := r.GetGap(); g != nil {
-		p.page.Gaps = append(p.page.Gaps, g)
-	}
-	if n := r.GetNotice(); n != nil {
-		p.page.Notices = append(p.page.Notices, n)
-	}
-	p.scanned++
-	p.page.Scanned = p.scanned
-	return p.grew(len(record) / 2)
+	return out.Record(r, len(record)/2)
 }
 
 // decodeRecord reads a record as it stands in a table.

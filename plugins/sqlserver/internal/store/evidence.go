@@ -20,32 +20,11 @@ const (
 
 // Evidence tells of every batch whether its rows still give the root that came with it, see [sdk.Witness].
 func (s *Store) Evidence(ctx context.Context, hostID []byte, page func(*wire.EvidencePage) error) error {
-	var refused error
-	err := s.readers.Use(ctx, func(session server.Session) error {
-		base, err := s.table(ctx, session)
-		if err != nil {
-			return err
-		}
-		if err := session.Begin(ctx, server.Snapshot); err != nil {
-			return err
-		}
-		defer func() { _ = session.Rollback(context.WithoutCancel(ctx)) }()
-		w := &witness{session: session, base: base, page: &wire.EvidencePage{}, send: func(p *wire.EvidencePage) error {
-			refused = page(p)
-			return refused
-		}}
+	return s.reading(ctx, "evidence", func(a *answerer) error {
+		w := &witness{session: a.session, base: a.base, page: &wire.EvidencePage{},
+			send: func(p *wire.EvidencePage) error { return a.refuse(page(p)) }}
 		return w.testify(ctx, hex.EncodeToString(hostID))
 	})
-	switch {
-	case refused != nil:
-		return refused
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case err != nil:
-		what, _ := explain(err)
-		return fmt.Errorf("evidence: %s %s: %s", s.server.Name, what, s.server.Words(err))
-	}
-	return nil
 }
 
 // witness goes through the batches over one session.

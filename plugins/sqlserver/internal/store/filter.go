@@ -3,21 +3,13 @@ package store
 import (
 	"encoding/hex"
 	"fmt"
-	"maps"
-	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/picosnitch/picosnitch/plugins/sqlserver/internal/server"
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
-)
-
-// Bounds of a filter; servers have their own, which would answer less clearly.
-const (
-	maxFilterDepth = 32
-	maxFilterTerms = 1000
+	"github.com/picosnitch/picosnitch/sdk/storekit"
 )
 
 func columnsByName() map[string]column {
@@ -34,21 +26,13 @@ type statement struct {
 	columns  map[string]column
 	resolved string // table of hashes that came later, quoted
 	args     []any
-	terms    int
 	layers   bool // the query names the layer, so it sees all of them
 }
 
 // find gives the column of a name that a query used.
 func (s *statement) find(name string) (column, error) {
-	c, ok := s.columns[name]
-	if !ok {
-		return column{}, fmt.Errorf("%w: there is no column %q; columns are %s", sdk.ErrQuery, sdk.EscapeString(name),
-			strings.Join(slices.Sorted(maps.Keys(s.columns)), ", "))
-	}
-	if name == "layer" {
-		s.layers = true
-	}
-	return c, nil
+	s.layers = s.layers || name == "layer"
+	return storekit.Lookup(s.columns, name)
 }
 
 // value is the expression for a column of f.
@@ -69,49 +53,12 @@ func (s *statement) bigint() string {
 }
 
 // filter is the condition on f that a filter means.
-func (s *statement) filter(f *wire.Filter, depth int) (string, error) {
-	if s.terms++; s.terms > maxFilterTerms || depth > maxFilterDepth {
-		return "", fmt.Errorf("%w: the filter has more than %d parts or is deeper than %d", sdk.ErrQuery, maxFilterTerms,
-			maxFilterDepth)
-	}
-	switch k := f.GetKind().(type) {
-	case nil:
-		return "1 = 1", nil
-	case *wire.Filter_Compare:
-		return s.compare(k.Compare)
-	case *wire.Filter_All:
-		return s.join(k.All.GetFilters(), " AND ", "1 = 1", depth)
-	case *wire.Filter_Any:
-		return s.join(k.Any.GetFilters(), " OR ", "1 = 0", depth)
-	case *wire.Filter_Not:
-		inner, err := s.filter(k.Not, depth+1)
-		return "NOT (" + inner + ")", err
-	}
-	return "", fmt.Errorf("%w: filter of a kind that this version does not know", sdk.ErrQuery)
-}
-
-func (s *statement) join(filters []*wire.Filter, word, none string, depth int) (string, error) {
-	if len(filters) == 0 {
-		return none, nil
-	}
-	parts := make([]string, len(filters))
-	for i, f := range filters {
-		part, err := s.filter(f, depth+1)
-		if err != nil {
-			return "", err
-		}
-		parts[i] = part
-	}
-	return "(" + strings.Join(parts, word) + ")", nil
-}
+func (s *statement) filter(f *wire.Filter) (string, error) { return storekit.Condition(f, s.compare) }
 
 func (s *statement) compare(c *wire.Compare) (string, error) {
 	column, err := s.find(c.GetColumn())
 	if err != nil {
 		return "", err
-	}
-	if s.terms += len(c.GetValues()); s.terms > maxFilterTerms {
-		return "", fmt.Errorf("%w: the filter has more than %d values", sdk.ErrQuery, maxFilterTerms)
 	}
 	var tests []string
 	for _, value := range c.GetValues() {
@@ -122,7 +69,7 @@ func (s *statement) compare(c *wire.Compare) (string, error) {
 		tests = append(tests, test)
 	}
 	if len(tests) == 0 {
-		return "1 = 0", nil // none of no values
+		return storekit.Never, nil // none of no values
 	}
 	return "(" + strings.Join(tests, " OR ") + ")", nil
 }
@@ -135,12 +82,8 @@ func (s *statement) test(c column, operator wire.Compare_Operator, raw []byte) (
 	}
 	x := s.value(c.name)
 	if c.kind == sdk.Integer {
-		n, err := strconv.ParseInt(string(raw), 10, 64)
-		if err != nil || operator != wire.Compare_EQUAL {
-			return "", fmt.Errorf("%w: column %s holds numbers: it can be equal to a decimal number, not %v %q", sdk.ErrQuery,
-				c.name, operator, sdk.Escape(raw))
-		}
-		return x + " = " + s.bind(n), nil
+		n, err := storekit.Number(c.name, operator, raw)
+		return x + " = " + s.bind(n), err
 	}
 	text := sdk.Escape(raw)
 	switch operator {
@@ -154,30 +97,16 @@ func (s *statement) test(c column, operator wire.Compare_Operator, raw []byte) (
 	return "", fmt.Errorf("%w: operator %v is not known", sdk.ErrQuery, operator)
 }
 
-// subnet tests addresses by their digits: those of a prefix lie between its first and its last, and are as long.
+// subnet tests addresses by their digits.
 func (s *statement) subnet(c column, raw []byte) (string, error) {
 	index, ok := map[string]string{"laddr": localIndex, "raddr": remoteIndex}[c.name]
 	if !ok {
 		return "", fmt.Errorf("%w: column %s holds no addresses; laddr and raddr do", sdk.ErrQuery, c.name)
 	}
-	prefix, err := parsePrefix(string(raw))
+	first, last, err := storekit.Subnet(raw)
 	if err != nil {
-		return "", fmt.Errorf("%w: %q is not a subnet such as 192.168.0.0/16 or fe80::/10", sdk.ErrQuery, sdk.Escape(raw))
-	}
-	first := prefix.Masked().Addr().AsSlice()
-	last := slices.Clone(first)
-	for bit := prefix.Bits(); bit < len(last)*8; bit++ {
-		last[bit/8] |= 0x80 >> (bit % 8)
+		return "", err
 	}
 	return fmt.Sprintf(`(char_length(f."%s") = %d AND f."%s" BETWEEN %s AND %s)`, index, 2*len(first), index,
 		s.bind(hex.EncodeToString(first)), s.bind(hex.EncodeToString(last))), nil
-}
-
-// parsePrefix reads a subnet; an address alone is one of its own. Mapped addresses are stored as IPv4.
-func parsePrefix(text string) (netip.Prefix, error) {
-	if address, err := netip.ParseAddr(text); err == nil {
-		address = address.Unmap().WithZone("")
-		return netip.PrefixFrom(address, address.BitLen()), nil
-	}
-	return netip.ParsePrefix(text)
 }

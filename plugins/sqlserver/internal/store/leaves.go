@@ -86,8 +86,10 @@ func newRow(t table) *tableRow {
 	return r
 }
 
-func (r *tableRow) value(column string) sdk.Value {
-	i := r.place[column]
+func (r *tableRow) value(column string) sdk.Value { return r.at(r.place[column]) }
+
+// at is the value of the i-th column.
+func (r *tableRow) at(i int) sdk.Value {
 	if r.table.columns[i].kind == sdk.Text {
 		return sdk.TextValue(r.texts[i])
 	}

@@ -297,7 +297,7 @@ func cancelled(t *testing.T, server *servertest.Server) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	err := s.Query(ctx, &wire.Query{By: []string{"seq", "cmdline", "pcmdline"}, Limit: maxLimit}, func(*wire.QueryPage) error {
+	err := s.Query(ctx, &wire.Query{By: []string{"seq", "cmdline", "pcmdline"}, Limit: 1_000_000}, func(*wire.QueryPage) error {
 		<-ctx.Done()
 		return ctx.Err()
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/picosnitch/picosnitch/plugins/sqlserver/internal/server"
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/sdk/storekit"
 )
 
 // question is a query for flows, taken apart.
@@ -18,9 +19,11 @@ type question struct {
 	query *wire.Query
 	dims  []column
 	limit int
-	sort  []sortKey
-	after []any // sort keys of the row behind which to go on
+	sort  []storekit.Key
+	after []any // keys of the row behind which to go on
 	last  []any // of the last row sent
+	// continued says that there is such a row.
+	continued bool
 	buckets
 	statement
 	condition string // on f
@@ -29,7 +32,7 @@ type question struct {
 
 // where is the condition on f: filter and range.
 func (ask *question) where() (string, error) {
-	filter, err := ask.filter(ask.query.GetWhere(), 0)
+	filter, err := ask.filter(ask.query.GetWhere())
 	if err != nil {
 		return "", err
 	}
@@ -57,10 +60,10 @@ func (ask *question) slice(ctx context.Context) error {
 	if end := ask.query.GetEnd(); end != 0 && end < last {
 		last = end
 	}
-	ask.buckets, err = newBuckets(ask.query.GetBucket(), ask.query.GetZone(), first, last)
+	ask.reach(first, last)
 	// A host whose clock is beyond all reason must not make a sum of times overflow.
 	ask.condition += fmt.Sprintf(` AND f."window_end" BETWEEN %d AND %d`, math.MinInt64/4, math.MaxInt64/4)
-	return err
+	return nil
 }
 
 // source is the rows that the query sees. Only one that names the layer sees what was counted elsewhere than at sockets.
@@ -73,19 +76,19 @@ func (ask *question) source() string {
 		server.Quote(ask.base+otherTable))
 }
 
-// from is the rows with the columns that the query needs: c0, c1, … are the dimensions, b is the bucket.
+// from is the rows with the columns that the query needs: see package storekit for their names.
 func (ask *question) from(dims []column, bucket bool) string {
 	var list []string
 	for i, d := range dims {
 		list = append(list, fmt.Sprintf("%s AS c%d", ask.value(d.name), i))
 	}
 	if bucket {
-		list = append(list, ask.expression(`f."window_end"`)+" AS b")
+		list = append(list, ask.expression(`f."window_end"`)+" AS "+storekit.BucketColumn)
 	}
 	for i, m := range measures() {
 		column := "1"
-		if m.column != "" {
-			column = `f."` + m.column + `"`
+		if m != "" {
+			column = `f."` + m + `"`
 		}
 		list = append(list, fmt.Sprintf("%s AS m%d", column, i))
 	}
@@ -99,7 +102,7 @@ func (ask *question) groups() string {
 		keys = append(keys, fmt.Sprintf("c%d", i))
 	}
 	if ask.query.GetBucket() != 0 {
-		keys = append(keys, "b")
+		keys = append(keys, storekit.BucketColumn)
 	}
 	list := append(slices.Clone(keys), ask.sums()...)
 	text := "SELECT " + strings.Join(list, ", ") + " FROM " + ask.from(ask.dims, ask.query.GetBucket() != 0)
@@ -107,6 +110,22 @@ func (ask *question) groups() string {
 		text += " GROUP BY " + strings.Join(keys, ", ")
 	}
 	return text
+}
+
+// comparable is an expression that orders text by its bytes: PostgreSQL would follow the language of the database.
+func (ask *question) comparable(k storekit.Key, expression string) string {
+	if k.Text && ask.answerer.dialect == server.PostgreSQL {
+		return "convert_to(" + expression + ", 'UTF8')"
+	}
+	return expression
+}
+
+// behind is the condition for groups behind the last row sent, "" if there is none.
+func (ask *question) behind() string {
+	if !ask.continued {
+		return ""
+	}
+	return storekit.Behind(ask.sort, ask.after, ask.bind, ask.comparable)
 }
 
 // sums are the measures summed up. Servers sum bigint up to something longer, which is brought back to 64 bits: one host
@@ -126,7 +145,7 @@ func (ask *question) grouped() (string, []any) {
 	if condition := ask.behind(); condition != "" {
 		text += " WHERE " + condition
 	}
-	return text + ask.orderBy() + fmt.Sprintf(" LIMIT %d", ask.limit+1), ask.args
+	return text + storekit.OrderBy(ask.sort, ask.comparable) + fmt.Sprintf(" LIMIT %d", ask.limit+1), ask.args
 }
 
 // sumUp sums up everything in from, and counts its rows.
@@ -141,7 +160,7 @@ func (ask *question) sumUp(ctx context.Context, from, condition string) (*wire.M
 		dest[i] = &sums[i]
 	}
 	err := one(ctx, ask.session, text, ask.args, dest...)
-	return toMeasures(sums), uint64(sums[len(sums)-1]), err
+	return storekit.Measures(sums), uint64(sums[len(sums)-1]), err
 }
 
 // reader takes the rows of the grouped statement.
@@ -167,11 +186,11 @@ func (ask *question) newReader() *reader {
 }
 
 // keys are the values that the row is sorted by.
-func (r *reader) keys(sort []sortKey) []any {
+func (r *reader) keys(sort []storekit.Key) []any {
 	keys := make([]any, len(sort))
 	for i, k := range sort {
-		if keys[i] = r.numbers[k.position]; k.text {
-			keys[i] = r.texts[k.position]
+		if keys[i] = r.numbers[k.Position]; k.Text {
+			keys[i] = r.texts[k.Position]
 		}
 	}
 	return keys
@@ -181,9 +200,9 @@ func (r *reader) keys(sort []sortKey) []any {
 func (r *reader) row(ask *question) *wire.QueryRow {
 	row := &wire.QueryRow{}
 	for i, d := range ask.dims {
-		v := &wire.Value{Kind: &wire.Value_Number{Number: r.numbers[i]}}
+		v := storekit.Integer(r.numbers[i])
 		if d.kind == sdk.Text {
-			v.Kind = &wire.Value_Text{Text: unescape(r.texts[i])}
+			v = storekit.Text(r.texts[i])
 		}
 		row.Values = append(row.Values, v)
 	}
@@ -192,15 +211,6 @@ func (r *reader) row(ask *question) *wire.QueryRow {
 		row.Bucket = ask.start(numbers[0])
 		numbers = numbers[1:]
 	}
-	row.Measures = toMeasures(numbers)
+	row.Measures = storekit.Measures(numbers)
 	return row
-}
-
-// unescape gives the bytes back that a text was made of: an answer may be put into a filter as it is.
-func unescape(text string) []byte {
-	raw, err := sdk.Unescape(text)
-	if err != nil {
-		return []byte(text) // not written by us
-	}
-	return raw
 }

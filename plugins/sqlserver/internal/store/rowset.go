@@ -8,11 +8,11 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"golang.org/x/net/publicsuffix"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/sdk/storekit"
 )
 
 // rowset is a batch as rows.
@@ -85,10 +85,10 @@ func (f *flattener) add(r *wire.Record, kind sdk.Kind, row []sdk.Value, text []b
 			suffix = otherTable
 		}
 		f.append(suffix, row, string(kind), addressKey(row[f.position["laddr"]].Text()),
-			addressKey(row[f.position["raddr"]].Text()), siteOf(r.GetFlow().GetDomain().GetName().GetValue()))
+			addressKey(row[f.position["raddr"]].Text()), storekit.Site(r.GetFlow().GetDomain().GetName().GetValue()))
 	case sdk.KindExec:
 		// As 1.0.3 did: a row without ports and addresses.
-		flow := &wire.Record{Sequence: r.GetSequence(), Kind: &wire.Record_Flow{Flow: execFlow(r.GetExec())}}
+		flow := &wire.Record{Sequence: r.GetSequence(), Kind: &wire.Record_Flow{Flow: storekit.Flow(r)}}
 		f.append(mainTable, sdk.Row(flow, &wire.Batch{HostId: f.host, Epoch: f.epoch}), string(kind), "", "", "")
 	case sdk.KindGap, sdk.KindNotice:
 		raw, err := proto.Marshal(r)
@@ -109,10 +109,6 @@ func (f *flattener) add(r *wire.Record, kind sdk.Kind, row []sdk.Value, text []b
 			string(kind), string(text))
 	}
 	return nil
-}
-
-func execFlow(e *wire.Exec) *wire.Flow {
-	return &wire.Flow{Window: e.GetWindow(), Process: e.GetProcess(), Parent: e.GetParent(), Grandparent: e.GetGrandparent()}
 }
 
 // append adds a row. Text that is neither escaped nor fit for a server, which a host could send in a field that it should
@@ -142,15 +138,4 @@ func addressKey(text string) string {
 		return ""
 	}
 	return hex.EncodeToString(a.Unmap().AsSlice())
-}
-
-// siteOf is the part of a name that somebody registered, turned round as domains are: com.example for www.example.com,
-// uk.co.example for a.b.example.co.uk. A name that is no more than a public suffix, or is none of the domain name system,
-// is its own.
-func siteOf(name []byte) string {
-	domain := strings.ToLower(string(name))
-	if site, err := publicsuffix.EffectiveTLDPlusOne(domain); err == nil && strings.HasSuffix(domain, site) {
-		domain = site
-	}
-	return sdk.Reversed([]byte(domain))
 }

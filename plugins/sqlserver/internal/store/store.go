@@ -30,7 +30,7 @@ const (
 	maxWatermarks  = 64
 )
 
-// Store is the sqlserver plugin. It implements [sdk.Store] and [sdk.Witness].
+// Store is the sqlserver plugin. It implements [sdk.Store], [sdk.Exporter] and [sdk.Witness].
 type Store struct {
 	settings sdk.Settings
 	server   *server.Server
