@@ -278,6 +278,27 @@ func TestVerifyNamesWhatIsMissingOrAltered(t *testing.T) {
 	}
 }
 
+func TestRecordsThatComeDuringVerifyAreNotMissing(t *testing.T) {
+	t.Parallel()
+	proofOf := func(batches int) *proof {
+		p := newProof()
+		if err := p.take(&wire.EvidencePage{Batches: chain(batches)}); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	own, other := proofOf(3), proofOf(5) // read while records came
+	if found := own.compare(other, proofOf(6), "remote"); len(found) > 0 {
+		t.Errorf("they came, and are said to be missing: %q", found)
+	}
+	if found := own.compare(other, proofOf(4), "remote"); len(found) != 1 || !strings.Contains(found[0], "records 41 to 50 are missing here") {
+		t.Errorf("one batch did not come: %q", found)
+	}
+	if found := newProof().compare(other, proofOf(5), "remote"); len(found) > 0 {
+		t.Errorf("the run began meanwhile, and is said to be missing: %q", found)
+	}
+}
+
 func same(b []*wire.BatchEvidence) []*wire.BatchEvidence { return b }
 
 func TestWithoutDaemonAndHistoryTheCareOfAStoreSaysSo(t *testing.T) {

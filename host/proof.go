@@ -46,6 +46,15 @@ type batchProof struct {
 	whole bool // it is a part of the chain: no gap stands for it
 }
 
+// has tells whether there is a batch that begins with a sequence. No run has none.
+func (e *epochProof) has(first uint64) bool {
+	if e == nil {
+		return false
+	}
+	_, have := e.batches[first]
+	return have
+}
+
 func newProof() *proof { return &proof{epochs: map[epochKey]*epochProof{}} }
 
 // take looks at a page, whose batches come in order within their epoch.
@@ -146,8 +155,8 @@ func (p *proof) hostIDs() [][]byte {
 	return hosts
 }
 
-// compare finds in what two stores differ.
-func (p *proof) compare(other *proof, name string) []string {
+// compare finds in what two stores differ. later is this store as it was after the other one was read: records go on coming.
+func (p *proof) compare(other, later *proof, name string) []string {
 	found := &proof{}
 	for _, key := range p.order {
 		theirs := other.epochs[key]
@@ -160,13 +169,13 @@ func (p *proof) compare(other *proof, name string) []string {
 			compareBatch(found, key, name, first, ours.batches[first], theirs.batches)
 		}
 		for _, first := range firsts(theirs.batches) {
-			if _, have := ours.batches[first]; !have && theirs.batches[first].whole {
+			if !ours.has(first) && !later.epochs[key].has(first) && theirs.batches[first].whole {
 				found.find(key, "records %d to %d are missing here, %s has them", first, theirs.batches[first].last, name)
 			}
 		}
 	}
 	for _, key := range other.order {
-		if p.epochs[key] == nil {
+		if p.epochs[key] == nil && later.epochs[key] == nil {
 			found.find(key, "all of it is missing here, %s has it", name)
 		}
 	}

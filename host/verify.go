@@ -37,10 +37,7 @@ func (c *call) verifyVerb() *cobra.Command {
 
 // verify reads what the stores can prove, and tells what is wrong.
 func (c *call) verify(ctx context.Context, store, against string) error {
-	own := newProof()
-	err := c.keep(ctx, "verify", store, true, func(k *api.Keeper) error {
-		return k.Evidence(ctx, store, nil, func(p *wire.EvidencePage) error { return own.take(p) })
-	})
+	own, err := c.evidence(ctx, store)
 	if err != nil {
 		return err
 	}
@@ -50,7 +47,12 @@ func (c *call) verify(ctx context.Context, store, against string) error {
 		if err != nil {
 			return err
 		}
-		findings = append(findings, own.compare(other, against)...)
+		// What came meanwhile is in the other one, too: only what this one still lacks afterwards is missing.
+		later, err := c.evidence(ctx, store)
+		if err != nil {
+			return err
+		}
+		findings = append(findings, own.compare(other, later, against)...)
 	}
 	if err := writeLines(c.out, "found: ", findings, own.facts()); err != nil {
 		return fmt.Errorf("verify: %w", err)
@@ -60,6 +62,15 @@ func (c *call) verify(ctx context.Context, store, against string) error {
 	}
 	_, err = fmt.Fprintln(c.out, verified(against))
 	return err
+}
+
+// evidence reads what a store holds of every host.
+func (c *call) evidence(ctx context.Context, store string) (*proof, error) {
+	own := newProof()
+	err := c.keep(ctx, "verify", store, true, func(k *api.Keeper) error {
+		return k.Evidence(ctx, store, nil, func(p *wire.EvidencePage) error { return own.take(p) })
+	})
+	return own, err
 }
 
 // evidenceFor reads what another store holds of the same hosts.
