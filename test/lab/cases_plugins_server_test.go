@@ -9,25 +9,40 @@ import (
 	"testing"
 )
 
-// postgres keeps the history in PostgreSQL too, through the sandbox's grant of one peer.
+// postgres keeps the history in PostgreSQL too: through the sandbox's grant of one peer, then of the server's socket.
 func postgres(t *testing.T, l *Lab) {
 	s := postgreSQL(t)
-	keepIn(t, l, s, settings{"client": "psycopg", "dbname": "picosnitch", "user": "admin", "password": "secret of the lab",
-		"sslmode": "disable", "host": "127.0.0.1", "port": s.port})
+	keepIn(t, l, s, func(socket bool) (settings, settings) {
+		to := settings{"client": "psycopg", "dbname": "picosnitch", "user": "admin", "password": "secret of the lab",
+			"sslmode": "disable", "host": "127.0.0.1", "port": s.port}
+		if !socket {
+			return to, settings{}
+		}
+		to["host"] = s.sockets()
+		return to, settings{"paths": settings{s.sockets(): "rw"}}
+	})
 }
 
 // mariadb is the same with MariaDB.
 func mariadb(t *testing.T, l *Lab) {
 	s := mariaDB(t)
-	keepIn(t, l, s, settings{"client": "mariadb", "database": "picosnitch", "user": "keeper", "password": "secret of the lab",
-		"host": "127.0.0.1", "port": s.port})
+	keepIn(t, l, s, func(socket bool) (settings, settings) {
+		to := settings{"client": "mariadb", "database": "picosnitch", "user": "keeper", "password": "secret of the lab"}
+		if !socket {
+			to["host"], to["port"] = "127.0.0.1", s.port
+			return to, settings{}
+		}
+		to["unix_socket"] = s.socket
+		return to, settings{"paths": settings{s.sockets(): "rw"}}
+	})
 }
 
 // keepIn kills the server between transfers and starts it again: nothing is lost, sqlite and the server prove and answer
 // the same, and what somebody altered in sqlite is named.
-func keepIn(t *testing.T, l *Lab, s *server, connect settings) {
+func keepIn(t *testing.T, l *Lab, s *server, to func(socket bool) (server, plugin settings)) {
 	d := NewDaemon(t, l, ownerUID)
-	d.configure(settings{"DB sql server": connect})
+	connect, plugin := to(false)
+	d.configure(settings{"DB sql server": connect, "Plugins": settings{"sqlserver": plugin}})
 	d.Start()
 	d.wantRunning("sqlite", "sqlserver")
 	c := NewCase(t, l, d)
@@ -42,6 +57,11 @@ func keepIn(t *testing.T, l *Lab, s *server, connect settings) {
 	s.start()
 	v.exchange(4004)
 
+	connect, plugin = to(true)
+	d.configure(settings{"DB sql server": connect, "Plugins": settings{"sqlserver": plugin}})
+	pid := d.WaitPlugin("sqlserver", PluginStatus.running).Pid
+	d.reload()
+	d.WaitPlugin("sqlserver", func(p PluginStatus) bool { return p.running() && p.Pid != pid })
 	v.exchange(5005)
 	v.finish()
 	c.Check()

@@ -9,8 +9,8 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/launch"
 )
 
-// NewIDMap makes a user namespace that maps the owner on disk to uid and gid, for [NewMount]. A child holds it until it is
-// open here. The caller closes it.
+// NewIDMap makes a user namespace that maps the owner on disk to uid and gid, for [NewMount]; all others stay who they are.
+// A child holds it until it is open here. The caller closes it.
 func NewIDMap(thread *Thread, owner Owner, uid, gid uint32) (*os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -26,8 +26,8 @@ func NewIDMap(thread *Thread, owner Owner, uid, gid uint32) (*os.File, error) {
 			Sys: &syscall.SysProcAttr{
 				Cloneflags:  syscall.CLONE_NEWUSER,
 				Pdeathsig:   syscall.SIGKILL,
-				UidMappings: []syscall.SysProcIDMap{{ContainerID: int(owner.UID), HostID: int(uid), Size: 1}},
-				GidMappings: []syscall.SysProcIDMap{{ContainerID: int(owner.GID), HostID: int(gid), Size: 1}},
+				UidMappings: swap(owner.UID, uid),
+				GidMappings: swap(owner.GID, gid),
 			},
 		})
 	})
@@ -44,4 +44,19 @@ func NewIDMap(thread *Thread, owner Owner, uid, gid uint32) (*os.File, error) {
 		return nil, fmt.Errorf("open the user namespace: %w", err)
 	}
 	return space, nil
+}
+
+// swap maps one id to another, and every id but these two to itself: the kernel refuses to write to a file, or to connect to
+// a socket, whose owner is not mapped, whatever its mode allows (inode_permission, HAS_UNMAPPED_ID).
+func swap(disk, shown uint32) []syscall.SysProcIDMap {
+	const ids = 1<<32 - 1 // the last number is none
+	maps := []syscall.SysProcIDMap{{ContainerID: int(disk), HostID: int(shown), Size: 1}}
+	next := 0
+	for _, end := range []int{int(min(disk, shown)), int(max(disk, shown)), ids} {
+		if end > next {
+			maps = append(maps, syscall.SysProcIDMap{ContainerID: next, HostID: next, Size: end - next})
+		}
+		next = end + 1
+	}
+	return maps
 }
