@@ -213,9 +213,3 @@ func (s *server) sums(dir string) (m moved, ids, rows int) {
 	}
 	return m, ids, rows
 }
-
-// rows counts those of the programs below a directory.
-func (s *server) rows(dir string) int {
-	_, _, n := s.sums(dir)
-	return n
-}
