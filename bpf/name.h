@@ -155,15 +155,27 @@ static __always_inline void on_answer(struct __sk_buff *skb, struct bpf_sock *sk
 	hand_over(skb, about, at, offset);
 }
 
-/* The first bytes that a process which connected says, as long as they look like TLS. */
+#define ACKNOWLEDGEMENT 80 /* no packet without data is longer, and no greeting is shorter */
+
+/*
+ * The first bytes that a process which connected says, as long as they look like TLS. Almost every packet of a connection
+ * comes too late for that, or says nothing: these are told without asking for anything.
+ */
 static __always_inline void on_greeting(struct __sk_buff *skb, struct bpf_sock *sk)
 {
-	struct socket_state *state = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	struct bpf_tcp_sock *so_far;
+	struct socket_state *state;
 	struct payload *about;
 	struct tcp_header tcp;
 	__u32 zero = 0, transport, at, offset;
 	__u8 protocol = 0, first;
 
+	if (skb->len < ACKNOWLEDGEMENT && sk->state != TCP_SYN_SENT)
+		return;
+	so_far = bpf_tcp_sock(sk);
+	if (!so_far || so_far->bytes_acked > GREETING_BYTES)
+		return;
+	state = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (!state || !state->greeting || !active())
 		return;
 	about = bpf_map_lookup_elem(&abouts, &zero);
