@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -97,6 +98,29 @@ func (c *Case) Expect(a *script.Account, process, parent Identity, change ...fun
 		for _, f := range change {
 			f(&want[i])
 		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.want = append(c.want, want...)
+}
+
+// Mayfly runs a process, as uid, that connects to address, sends and is gone. It may be called from any goroutine; an
+// error fails the test without ending it.
+func (c *Case) Mayfly(uid int, path, address string, bytes, number int) {
+	how := launch{space: c.Pair.A, path: path, args: []string{"--flight", fmt.Sprint(number)}, uid: uid}
+	account, who, err := shortLived(c.Lab, how, []script.Command{
+		{Do: script.Socket, Name: "s", Net: "tcp4"},
+		{Do: script.Connect, Name: "s", Address: address},
+		{Do: script.Send, Name: "s", Bytes: bytes},
+	})
+	if err != nil {
+		c.Error(err)
+		return
+	}
+	want, err := expect(account, who.identity, who.parent)
+	if err != nil {
+		c.Error(err)
+		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

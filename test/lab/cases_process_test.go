@@ -50,27 +50,7 @@ func shortLivedProcesses(c *Case) {
 	c.Check()
 }
 
-// mayfly may be called from any goroutine.
-func (c *Case) mayfly(path, address string, bytes, i int) {
-	how := launch{space: c.Pair.A, path: path, args: []string{"--flight", fmt.Sprint(i)}}
-	account, who, err := shortLived(c.Lab, how, []script.Command{
-		{Do: script.Socket, Name: "s", Net: "tcp4"},
-		{Do: script.Connect, Name: "s", Address: address},
-		{Do: script.Send, Name: "s", Bytes: bytes},
-	})
-	if err != nil {
-		c.Error(err)
-		return
-	}
-	want, err := expect(account, who.identity, who.parent)
-	if err != nil {
-		c.Error(err)
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.want = append(c.want, want...)
-}
+func (c *Case) mayfly(path, address string, bytes, i int) { c.Mayfly(0, path, address, bytes, i) }
 
 // twoUsers run one binary.
 func twoUsers(c *Case) {

@@ -68,7 +68,7 @@ func killPlugin(t *testing.T, l *Lab) {
 	v := newConversation(c)
 	last := 0
 	for i := range Size(3, 1) {
-		p := d.WaitPlugin("sqlite", func(p PluginStatus) bool { return p.running() && p.Pid != last })
+		p := d.WaitPlugin("sqlite", func(p PluginStatus) bool { return p.Running() && p.Pid != last })
 		for j := range 20 {
 			v.exchange(100*i + j + 1)
 			if j == 10 {
@@ -78,11 +78,11 @@ func killPlugin(t *testing.T, l *Lab) {
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
-	p := d.WaitPlugin("sqlite", func(p PluginStatus) bool { return p.running() && p.Pid != last })
+	p := d.WaitPlugin("sqlite", func(p PluginStatus) bool { return p.Running() && p.Pid != last })
 	killProcess(t, p.Pid)
 	killed := time.Now()
 	v.exchange(1)
-	back := d.WaitPlugin("sqlite", func(b PluginStatus) bool { return b.running() && b.Pid != p.Pid })
+	back := d.WaitPlugin("sqlite", func(b PluginStatus) bool { return b.Running() && b.Pid != p.Pid })
 	t.Logf("killed %d times; running again after %v", back.Restarts, time.Since(killed).Round(time.Millisecond))
 	v.finish()
 	c.Check()
@@ -141,7 +141,7 @@ func killHostMayfly(t *testing.T, l *Lab) {
 func stopUnderLoad(t *testing.T, l *Lab) {
 	d := NewDaemon(t, l, 0)
 	d.Start()
-	d.WaitPlugin("sqlite", PluginStatus.running) // or its rows would wait in the journal for the next start
+	d.WaitPlugin("sqlite", PluginStatus.Running) // or its rows would wait in the journal for the next start
 	quiet := NewCase(t, l, d)
 	v := newConversation(quiet)
 	v.exchange(1234)

@@ -44,14 +44,17 @@ type remembered struct {
 
 // NewDaemon makes the directories of an instance and a config.json with a write window of one second. What is left
 // running when t ends is stopped.
-func NewDaemon(t *testing.T, l *Lab, owner int) *Daemon {
+func NewDaemon(t *testing.T, l *Lab, owner int) *Daemon { return NewDaemonOn(t, l, owner, l.Dir) }
+
+// NewDaemonOn is NewDaemon with what the daemon and its plugins keep, configuration and state, on another disk.
+func NewDaemonOn(t *testing.T, l *Lab, owner int, disk string) *Daemon {
 	t.Helper()
 	n := int(l.instances.Add(1))
 	d := &Daemon{Instance: fmt.Sprintf("%s%d-%d", instancePrefix, os.Getpid(), n), Owner: owner, lab: l, t: t}
-	base := filepath.Join(l.Dir, strconv.Itoa(n))
-	d.Config, d.State, d.Run = filepath.Join(base, "config"), filepath.Join(base, "state"), filepath.Join(base, "run")
+	base, kept := filepath.Join(l.Dir, strconv.Itoa(n)), filepath.Join(disk, strconv.Itoa(n))
+	d.Config, d.State, d.Run = filepath.Join(kept, "config"), filepath.Join(kept, "state"), filepath.Join(base, "run")
 	for dir, mode := range map[string]os.FileMode{d.Config: 0o755, d.State: 0o700, d.Run: 0o755} {
-		if err := errors.Join(os.MkdirAll(base, 0o755), os.MkdirAll(dir, mode)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(dir), 0o755), os.MkdirAll(dir, mode)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -45,7 +45,7 @@ func newFake(t *testing.T) (*Lab, *Daemon) {
 func TestDaemonIsStartedAskedKilledAndStopped(t *testing.T) {
 	_, d := newFake(t)
 	d.Start()
-	if p := d.WaitPlugin("sqlite", PluginStatus.running); p.Restarts != 2 || p.UID != 62001 {
+	if p := d.WaitPlugin("sqlite", PluginStatus.Running); p.Restarts != 2 || p.UID != 62001 {
 		t.Errorf("plugin: %+v", p)
 	}
 	if _, err := d.Plugin("nosuch"); err == nil {

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -21,6 +22,10 @@ type Gap struct {
 	Events, Sent, Received uint64
 	Exe                    string // of the process that caused it; empty if it names none
 	Pid                    int
+	Start, End             int64  // UTC ns
+	Epoch                  string // of the records that are missing, hexadecimal; empty if it is about none
+	First, Last            uint64
+	Sink                   string // empty: all
 }
 
 // readGaps gives all gaps of a database. A file that does not exist yet has none.
@@ -49,7 +54,10 @@ func readGaps(ctx context.Context, path string) ([]Gap, error) {
 		if err := proto.Unmarshal(raw, &record); err != nil {
 			return nil, fmt.Errorf("decode gap: %w", err)
 		}
-		process := record.GetGap().GetProcess()
+		told := record.GetGap()
+		g.Start, g.End, g.Sink = told.GetStart(), told.GetEnd(), told.GetSink()
+		g.Epoch, g.First, g.Last = hex.EncodeToString(told.GetEpoch()), told.GetFirst(), told.GetLast()
+		process := told.GetProcess()
 		g.Exe, g.Pid = sdk.Escape(process.GetExecutable().GetPath().GetValue()), int(process.GetId().GetTgid())
 		out = append(out, g)
 	}

@@ -55,6 +55,7 @@ func removeLeftovers(t *testing.T) {
 		for _, file := range glob(filepath.Join(dir, "*", "pid")) {
 			endOrphan(t, file, fmt.Sprintf("%s%d-", instancePrefix, pid))
 		}
+		unmountBelow(t, dir)
 		remove(t, dir)
 	}
 	for _, parent := range instanceDirs() {
@@ -62,6 +63,36 @@ func removeLeftovers(t *testing.T) {
 			removePins(t, path)
 		}
 	}
+}
+
+// unmountBelow lets go of disks that a dead lab had mounted in its directory; their loop devices go with them.
+func unmountBelow(t *testing.T, dir string) {
+	t.Helper()
+	points, err := MountsBelow(dir)
+	if err != nil {
+		t.Logf("left-over: %v", err)
+	}
+	for _, point := range points {
+		if err := unix.Unmount(point, unix.MNT_DETACH); err != nil {
+			t.Logf("left-over: unmount %s: %v", point, err)
+		}
+	}
+}
+
+// MountsBelow are the mount points in a directory, without itself.
+func MountsBelow(dir string) ([]string, error) {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("read mounts: %w", err)
+	}
+	var points []string
+	for line := range strings.Lines(string(table)) {
+		const point = 4 // of the fields, see proc_pid_mountinfo(5)
+		if fields := strings.Fields(line); len(fields) > point && strings.HasPrefix(fields[point], dir+"/") {
+			points = append(points, fields[point])
+		}
+	}
+	return points, nil
 }
 
 // instanceDirs are the patterns, with a final slash, below which an instance may keep a directory called

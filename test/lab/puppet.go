@@ -46,6 +46,14 @@ type launch struct {
 	wrap  []string // a command that runs it as its child
 }
 
+// credential is how it becomes its user; nil: it stays root.
+func (l launch) credential() *syscall.SysProcAttr {
+	if l.uid == 0 {
+		return nil
+	}
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(l.uid), Gid: uint32(l.uid)}}
+}
+
 // startPuppet starts a generator and waits for its greeting.
 func startPuppet(l *Lab, how launch) (*puppet, error) {
 	parent := l.Self
@@ -72,9 +80,7 @@ func startPuppet(l *Lab, how launch) (*puppet, error) {
 	p.cmd = exec.Command(how.path, how.args...)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = inRead, outWrite, os.Stderr
 	p.cmd.Env, p.cmd.Dir = []string{}, "/"
-	if how.uid != 0 {
-		p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(how.uid), Gid: uint32(how.uid)}}
-	}
+	p.cmd.SysProcAttr = how.credential()
 	if err := how.space.Do(p.cmd.Start); err != nil {
 		return nil, errors.Join(fmt.Errorf("start generator: %w", err), p.closePipes())
 	}
@@ -228,6 +234,7 @@ func (p *puppet) finish() (*script.Account, error) {
 func shortLived(l *Lab, how launch, steps []script.Command) (*script.Account, actor, error) {
 	cmd := exec.Command(how.path, how.args...)
 	cmd.Env, cmd.Dir, cmd.Stderr = []string{}, "/", os.Stderr
+	cmd.SysProcAttr = how.credential()
 	in, inWrite, err := os.Pipe()
 	if err != nil {
 		return nil, actor{}, fmt.Errorf("make pipe: %w", err)

@@ -55,29 +55,42 @@ type PluginStatus struct {
 	Queued       uint64 `json:"queued"`
 }
 
-func (p PluginStatus) running() bool { return p.State == "running" && p.Pid != 0 }
+// Running tells whether it has a process that works.
+func (p PluginStatus) Running() bool { return p.State == "running" && p.Pid != 0 }
 
 // Plugin asks the daemon for one plugin.
 func (d *Daemon) Plugin(name string) (PluginStatus, error) {
 	d.t.Helper()
-	a := d.Verb(0, "plugins", "--json", "--run-dir", d.Run)
-	if a.Code != 0 {
-		return PluginStatus{}, fmt.Errorf("plugins: exit code %d: %s", a.Code, a.Stderr)
-	}
-	rows, err := jsonRows([]byte(a.Stdout), "plugins")
+	all, err := d.Plugins()
 	if err != nil {
-		return PluginStatus{}, fmt.Errorf("plugins --json: %w", err)
+		return PluginStatus{}, err
 	}
-	for _, row := range rows {
-		var p PluginStatus
-		if err := json.Unmarshal(row, &p); err != nil {
-			return PluginStatus{}, fmt.Errorf("plugins --json: %w", err)
-		}
+	for _, p := range all {
 		if p.Name == name {
 			return p, nil
 		}
 	}
-	return PluginStatus{}, fmt.Errorf("plugins --json names no %q: %s", name, a.Stdout)
+	return PluginStatus{}, fmt.Errorf("plugins --json names no %q: %+v", name, all)
+}
+
+// Plugins asks the daemon for all of them.
+func (d *Daemon) Plugins() ([]PluginStatus, error) {
+	d.t.Helper()
+	a := d.Verb(0, "plugins", "--json", "--run-dir", d.Run)
+	if a.Code != 0 {
+		return nil, fmt.Errorf("plugins: exit code %d: %s", a.Code, a.Stderr)
+	}
+	rows, err := jsonRows([]byte(a.Stdout), "plugins")
+	if err != nil {
+		return nil, fmt.Errorf("plugins --json: %w", err)
+	}
+	all := make([]PluginStatus, len(rows))
+	for i, row := range rows {
+		if err := json.Unmarshal(row, &all[i]); err != nil {
+			return nil, fmt.Errorf("plugins --json: %w", err)
+		}
+	}
+	return all, nil
 }
 
 // WaitPlugin waits until a plugin's status satisfies ok.
