@@ -1,0 +1,109 @@
+package chaos
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/picosnitch/picosnitch/test/lab"
+)
+
+// Program is a generator process as every store can tell it from the others.
+type Program struct {
+	Exe, Cmdline string
+	UID          int
+}
+
+// Moved is what it handed over and took.
+type Moved struct{ Sent, Received uint64 }
+
+// Entry is one row of a store.
+type Entry struct {
+	ID string // host, epoch and sequence; empty where a store has none
+	Program
+	Moved
+}
+
+// Difference is one thing in which a store is not the truth.
+type Difference struct {
+	Store, Program, Field, Want, Got string
+}
+
+// Truth sums up what generators have said.
+func Truth(want []lab.Expectation) map[Program]Moved {
+	truth := map[Program]Moved{}
+	for _, e := range want {
+		p := Program{Exe: e.Key.Process.Exe, Cmdline: e.Key.Process.Cmdline, UID: e.Key.UID}
+		m := truth[p]
+		truth[p] = Moved{m.Sent + e.Sums.Sent, m.Received + e.Sums.Received}
+	}
+	return truth
+}
+
+// Differences compares a store's rows with the truth; none means equal to the byte, and no record twice.
+func Differences(store string, truth map[Program]Moved, rows []Entry) []Difference {
+	var out []Difference
+	sums, seen := map[Program]Moved{}, map[string]bool{}
+	for _, r := range rows {
+		if r.ID != "" && seen[r.ID] {
+			out = append(out, Difference{store, name(r.Program), "record", "once", "twice: " + r.ID})
+		}
+		seen[r.ID] = true
+		m := sums[r.Program]
+		sums[r.Program] = Moved{m.Sent + r.Sent, m.Received + r.Received}
+	}
+	for p, want := range truth {
+		got := sums[p]
+		if got.Sent != want.Sent {
+			out = append(out, Difference{store, name(p), "sent", fmt.Sprint(want.Sent), fmt.Sprint(got.Sent)})
+		}
+		if got.Received != want.Received {
+			out = append(out, Difference{store, name(p), "received", fmt.Sprint(want.Received), fmt.Sprint(got.Received)})
+		}
+	}
+	for p, got := range sums {
+		if _, ok := truth[p]; !ok {
+			out = append(out, Difference{store, name(p), "program", "none", fmt.Sprintf("%+v", got)})
+		}
+	}
+	slices.SortFunc(out, func(a, b Difference) int {
+		return cmp.Or(strings.Compare(a.Store, b.Store), strings.Compare(a.Program, b.Program), strings.Compare(a.Field, b.Field))
+	})
+	return out
+}
+
+// Excess are the differences that no loss explains: a record twice, bytes or programs that never were.
+func Excess(store string, truth map[Program]Moved, rows []Entry) []Difference {
+	capped, sums := map[Program]Moved{}, map[Program]Moved{}
+	for _, r := range rows {
+		m := sums[r.Program]
+		sums[r.Program] = Moved{m.Sent + r.Sent, m.Received + r.Received}
+	}
+	for p, want := range truth {
+		capped[p] = Moved{min(want.Sent, sums[p].Sent), min(want.Received, sums[p].Received)}
+	}
+	return Differences(store, capped, rows)
+}
+
+func name(p Program) string {
+	_, arguments, _ := strings.Cut(p.Cmdline, " ")
+	return strings.TrimSpace(fmt.Sprintf("%s %s (uid %d)", p.Exe[strings.LastIndex(p.Exe, "/")+1:], arguments, p.UID))
+}
+
+// table prints differences for a person.
+func table(differences []Difference) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "STORE\tPROGRAM\tFIELD\tEXPECTED\tGOT")
+	for i, d := range differences {
+		if i == 40 {
+			fmt.Fprintf(w, "and %d more\t\t\t\t\n", len(differences)-i)
+			break
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", d.Store, d.Program, d.Field, d.Want, d.Got)
+	}
+	_ = w.Flush() // a strings.Builder takes everything
+	return b.String()
+}
