@@ -11,7 +11,7 @@ RESULTS := $(or $(XDG_CACHE_HOME),/var/cache)/picosnitch-kernels/results
 
 export CGO_ENABLED := 0
 
-.PHONY: build help run test lab-repeat test-kernels coverage fuzz bench generate lint check install deps clean
+.PHONY: chaos build help run test lab-repeat test-kernels coverage fuzz bench generate lint check install deps clean
 .DEFAULT_GOAL := build
 
 build: ## build bin/picosnitch and bin/plugins/*
@@ -44,6 +44,9 @@ coverage: deps build ## run the lab here and in its guests, and write docs/cover
 
 fuzz: ## fuzz every parser (4 minutes)
 	test/fuzz.sh
+
+chaos: deps build ## ten minutes of bad luck: all is killed, stopped and filled, and every store compared (needs root)
+	CHAOS_MINUTES=10 $(GO) test -count=1 -timeout 40m -v -run 'TestChaos|TestDamagedJournal' ./test/chaos
 
 bench: build ## measure; docs/performance.md explains the figures
 	test/bench.sh

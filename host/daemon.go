@@ -99,7 +99,7 @@ func (d *daemon) close() error {
 // open makes the stages. Counting begins early: what is slow comes after it.
 func (d *daemon) open(ctx context.Context) error {
 	steps := []func(context.Context) error{
-		d.openFiles, d.openJournal, d.openCapture, d.openIdentity, d.openRecord, d.openPipeline, d.startMarks, d.openSupervisor,
+		d.openFiles, d.openJournal, d.openCapture, d.openIdentity, d.openRecord, d.openPipeline, d.startMarks, d.openSupervisor, d.keepStart,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -322,6 +322,17 @@ func (d *daemon) reportStart() {
 		d.pipeline.add(gap(wire.GapReason_GAP_JOURNAL_CORRUPT, r.Path, alive, d.started))
 		d.fault(fmt.Sprintf("journal could not be read and was set aside as %s: %v", r.Path, r.Cause))
 	}
+}
+
+// keepStart makes safe what reportStart found, once every sink has its place in the journal.
+func (d *daemon) keepStart(context.Context) error {
+	if err := d.pipeline.journalStart(); err != nil {
+		d.log.Warn("it goes with the first window", "error", err)
+	}
+	if err := d.recorder.use().Flush(); err != nil {
+		d.log.Warn("write logs", "error", err)
+	}
+	return nil
 }
 
 // run moves data until ctx ends or a stage fails, and then stops the stages in the order of the data.

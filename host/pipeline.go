@@ -202,7 +202,7 @@ func (p *pipeline) append(ctx context.Context, records []*wire.Record, w *captur
 		_, _, err := p.journal.Append(records, marks...)
 		switch {
 		case err == nil:
-			p.notePending(records)
+			p.journaled(records, w)
 			if refused {
 				p.recorder.Note("journal: takes records again, none was lost")
 			}
@@ -224,7 +224,7 @@ func (p *pipeline) append(ctx context.Context, records []*wire.Record, w *captur
 			if _, _, err := p.journal.Append(records, marks...); err != nil {
 				return fmt.Errorf("journal the last window: %w", err)
 			}
-			p.notePending(records)
+			p.journaled(records, w)
 			return nil
 		}
 	}
@@ -239,8 +239,32 @@ func (p *pipeline) marks(w *capture.Window, records bool) ([]journal.Mark, error
 	if !records && len(w.Flows) == 0 && len(w.Losses) == 0 && now.Sub(p.alive) < aliveEvery {
 		return nil, nil
 	}
-	p.alive, p.last = now, w.Position
+	p.alive = now
 	return positionMarks(w.Position, now)
+}
+
+// journaled notes that a window is safe. Not before: what close writes last must not say more than the journal holds.
+func (p *pipeline) journaled(records []*wire.Record, w *capture.Window) {
+	p.mu.Lock()
+	p.last = w.Position
+	p.mu.Unlock()
+	p.notePending(records)
+}
+
+// journalStart makes safe what is known from the start, such as how long no host ran: a host that is killed before its first
+// window must not take that knowledge with it.
+func (p *pipeline) journalStart() error {
+	records := p.takeExtra()
+	if len(records) == 0 {
+		return nil
+	}
+	if _, _, err := p.journal.Append(records); err != nil {
+		p.mu.Lock()
+		p.extra = append(records, p.extra...)
+		p.mu.Unlock()
+		return fmt.Errorf("journal what this start found: %w", err)
+	}
+	return nil
 }
 
 // notePending remembers which records went out without a hash. Sequences are those that the journal gave.

@@ -16,6 +16,7 @@ test)
 	need ip iproute2
 	need runc runc
 	need bwrap bubblewrap
+	need mkfs.ext4 e2fsprogs
 	need mkfs.btrfs btrfs-progs
 	need mksquashfs squashfs-tools
 	need squashfuse squashfuse

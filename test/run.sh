@@ -7,11 +7,12 @@ go=${GO:-go}
 
 # packages: all but those that have a part of their own.
 packages() {
-	$go list ./... | grep -v -e /test/lab -e /plugins/sqlserver
+	$go list ./... | grep -v -e /test/lab -e /test/chaos -e /plugins/sqlserver
 }
 
 $go vet ./...
 # shellcheck disable=SC2046
 test/part.sh unit $go test -timeout 20m $(packages)
 [ ! -d plugins/sqlserver ] || test/part.sh servers $go test -timeout 15m ./plugins/sqlserver/...
-test/part.sh lab $go test -count=1 -timeout 20m -v ./test/lab
+test/part.sh lab $go test -count=1 -timeout 25m -v ./test/lab
+test/part.sh chaos $go test -count=1 -timeout 15m -v -run 'TestChaos|TestDamagedJournal' ./test/chaos

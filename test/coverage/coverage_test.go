@@ -27,6 +27,9 @@ func labCases(t *testing.T) []string {
 	}
 	var names []string
 	for _, file := range files {
+		if strings.Contains(file, "cases_plugins") {
+			continue // a test of its own, about no way onto the network
+		}
 		tree, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)

@@ -28,7 +28,7 @@ func reconfigured(t *testing.T, l *Lab) {
 	d.configure(settings{"VT API key": secret, "DB sql log": false, "DB text log": true, "DB sql server": server})
 	d.reload()
 	d.wantRunning("sqlserver", "textlog")
-	pid := d.WaitPlugin("textlog", PluginStatus.running).Pid
+	pid := d.WaitPlugin("textlog", PluginStatus.Running).Pid
 	for _, key := range []string{"DB sql log", "DB text log", "DB sql server"} {
 		d.wantSaid(key)
 	}
@@ -37,7 +37,7 @@ func reconfigured(t *testing.T, l *Lab) {
 	d.reload()
 	d.wantSaid("config.json:3:")
 	d.wantRunning("sqlserver", "textlog")
-	if now := d.WaitPlugin("textlog", PluginStatus.running).Pid; now != pid {
+	if now := d.WaitPlugin("textlog", PluginStatus.Running).Pid; now != pid {
 		t.Errorf("a broken file restarted textlog: process %d, then %d", pid, now)
 	}
 	wantNoSecret(t, d)
@@ -172,7 +172,7 @@ func stoppedSink(t *testing.T, l *Lab) {
 	})
 	d.must("plugins", "retry", "sqlite") // nothing was set aside
 
-	p := d.WaitPlugin("sqlite", PluginStatus.running)
+	p := d.WaitPlugin("sqlite", PluginStatus.Running)
 	if err := unix.Kill(p.Pid, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func stoppedSink(t *testing.T, l *Lab) {
 	frozen.dir += "-frozen"
 	frozen.talk(3500)
 	d.must("plugins", "restart", "sqlite")
-	d.WaitPlugin("sqlite", func(b PluginStatus) bool { return b.running() && b.Pid != p.Pid })
+	d.WaitPlugin("sqlite", func(b PluginStatus) bool { return b.Running() && b.Pid != p.Pid })
 	frozen.Check()
 	d.Stop()
 }

@@ -246,7 +246,7 @@ func takeover(t *testing.T, l *Lab) {
 		t.Errorf("the old file is not what it was: %v", err)
 	}
 	d.Start()
-	d.WaitPlugin("sqlite", PluginStatus.running)
+	d.WaitPlugin("sqlite", PluginStatus.Running)
 	again := NewCase(t, l, d)
 	again.dir += "-again"
 	again.talk(200)

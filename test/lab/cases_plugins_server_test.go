@@ -64,9 +64,9 @@ func keepIn(t *testing.T, l *Lab, s *server, to func(socket bool) (server, plugi
 
 	connect, plugin = to(true)
 	d.configure(settings{"DB sql server": connect, "Plugins": settings{"sqlserver": plugin}})
-	pid := d.WaitPlugin("sqlserver", PluginStatus.running).Pid
+	pid := d.WaitPlugin("sqlserver", PluginStatus.Running).Pid
 	d.reload()
-	d.WaitPlugin("sqlserver", func(p PluginStatus) bool { return p.running() && p.Pid != pid })
+	d.WaitPlugin("sqlserver", func(p PluginStatus) bool { return p.Running() && p.Pid != pid })
 	v.exchange(5005)
 	v.finish()
 	c.Check()

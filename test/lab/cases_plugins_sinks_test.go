@@ -135,7 +135,7 @@ func fourSinks(t *testing.T, l *Lab) {
 	v := newConversation(c)
 	for round := range Size(4, 1) {
 		for i, name := range sinks {
-			p := d.WaitPlugin(name, PluginStatus.running)
+			p := d.WaitPlugin(name, PluginStatus.Running)
 			v.exchange(1000*round + 100*i + 1)
 			killProcess(t, p.Pid)
 			v.exchange(1000*round + 100*i + 2)

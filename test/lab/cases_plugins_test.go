@@ -127,7 +127,7 @@ func (d *Daemon) wantRunning(names ...string) {
 	d.until("running plugins", func() string {
 		var have []string
 		for _, p := range d.plugins() {
-			if p.Pid != 0 && (p.running() || p.State == "degraded") {
+			if p.Pid != 0 && (p.Running() || p.State == "degraded") {
 				have = append(have, p.Name)
 			}
 		}
