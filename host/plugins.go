@@ -184,7 +184,8 @@ func remarksOn(p *wire.PluginStatus) []string {
 		say("%d batches that it refused are kept: picosnitch plugins retry %s hands them over again", p.GetSetAside(), p.GetName())
 	}
 	if p.GetDropped() > 0 {
-		say("%d records were dropped for want of room; it has gaps in their place", p.GetDropped())
+		say("%d records do not reach it: discarded, damaged on disk, or dropped for their age or for want of room; "+
+			"it gets gaps in their place", p.GetDropped())
 	}
 	return lines
 }

@@ -49,7 +49,8 @@ type Cursor struct {
 	saved  place             // guarded by j.appending: at, as the file has it
 	floors map[uint64]uint64 // guarded by j.mu: later epochs' ordinals -> what the sink holds already
 
-	dropped  Dropped // guarded by j.mu
+	dropped  Dropped  // guarded by j.mu
+	given    []*given // guarded by j.mu: discarded, and its Gap not handed out yet
 	suspects Suspects
 }
 
@@ -146,6 +147,9 @@ func (c *Cursor) Next(ctx context.Context) (Batch, error) {
 		b, found, err := c.first(wanted)
 		if errors.Is(err, errMoved) {
 			continue
+		}
+		if found && b.Gap {
+			c.handed(b)
 		}
 		if found || err != nil {
 			return b, err
@@ -267,6 +271,7 @@ func (c *Cursor) Ack(w sdk.Watermark) error {
 	}
 	if to := (place{c.j.epochs[i].ordinal, w.Sequence}); c.at.before(to) {
 		c.at = to
+		c.takenLocked()
 		c.j.soilLocked()
 	}
 	return nil

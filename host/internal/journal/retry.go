@@ -2,6 +2,7 @@ package journal
 
 import (
 	"fmt"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
@@ -26,7 +27,7 @@ func (j *Journal) Retry(sink string) (records int, err error) {
 	if err != nil || len(aside) == 0 {
 		return 0, err
 	}
-	if c, _, _ := j.backlog(sink); c == nil {
+	if !slices.Contains(j.Sinks(), sink) {
 		return 0, fmt.Errorf("retry for %.64q: %w", sink, ErrNoSink)
 	}
 	r, err := j.retrial(current, aside)

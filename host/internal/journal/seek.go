@@ -31,6 +31,7 @@ func (c *Cursor) Seek(ws []sdk.Watermark) Sought {
 	defer c.j.mu.Unlock()
 	p := plan(c.owedLocked(ws), c.at, ws)
 	c.at, c.floors = p.at, p.floors
+	c.takenLocked()
 	p.sought.Lost = c.withoutHolesLocked(p.sought.Lost)
 	c.j.soilLocked()
 	return p.sought

@@ -32,6 +32,7 @@ type delivery struct {
 	done     chan struct{} // closed when loop has ended
 	err      error         // why the incarnation must end; valid once done is closed
 	rewinds  int
+	giveUp   func() // set while the host stops: who asks to wait is not waited for
 }
 
 func newDelivery(r *running) *delivery {
@@ -65,6 +66,7 @@ func (d *delivery) rest(budget context.Context) {
 	}
 	impatient, cancel := context.WithCancel(budget)
 	defer cancel()
+	d.giveUp = cancel // the journal keeps what a sink does not take now
 	for d.feed.Lag() > 0 && budget.Err() == nil {
 		before := d.feed.Lag()
 		if _, err := d.next(impatient, budget); err != nil || d.feed.Lag() >= before || d.waits.Load() {
@@ -123,6 +125,12 @@ func (d *delivery) deliver(live, ctx context.Context, b journal.Batch) (taken bo
 	return true, nil
 }
 
+// withdrawn says that somebody gave up, while the sink made us wait, what we have for it: the journal has a Gap instead.
+func (d *delivery) withdrawn(p *parcel) bool {
+	feed, ok := d.feed.(interface{ Withdrawn(journal.Span) bool })
+	return ok && !p.batch.Gap && feed.Withdrawn(p.span)
+}
+
 // hand hands over one parcel, again and again until there is an outcome.
 func (d *delivery) hand(live, ctx context.Context, p *parcel) (end, error) {
 	if why := d.blame(p); why != "" {
@@ -132,6 +140,9 @@ func (d *delivery) hand(live, ctx context.Context, p *parcel) (end, error) {
 	}
 	misses := 0
 	for try := 0; ; try++ {
+		if d.withdrawn(p) {
+			return endLater, nil
+		}
 		raw, err := p.raw()
 		if err != nil {
 			return endLater, err
@@ -271,6 +282,10 @@ func (d *delivery) patience(try int, asked time.Duration) time.Duration {
 func (d *delivery) delay(live context.Context, try int, asked time.Duration, why string) {
 	d.waits.Store(true)
 	d.board.degrade(why)
+	if d.giveUp != nil {
+		d.giveUp()
+		return
+	}
 	if asked <= 0 {
 		limit := min(maxRetry, firstDelay<<min(try, 10))
 		asked = time.Duration(d.o.Jitter() * float64(limit))

@@ -357,3 +357,58 @@ func (f *fullFeed) SetAside(epoch sdk.Epoch, records []*wire.Record, reason stri
 	}
 	return f.Cursor.SetAside(epoch, records, reason)
 }
+
+// deliverDuringDiscard discards what waits at the sink's first refusal, which stores nothing unless told otherwise.
+func deliverDuringDiscard(t *testing.T, stores bool) *lane {
+	t.Helper()
+	l := newLane(t)
+	l.add(5)
+	l.add(2)
+	discarded := false
+	l.refuse = func(*wire.Batch) (*wire.ApplyResponse, error) {
+		if discarded {
+			return nil, nil
+		}
+		discarded = true
+		if n, err := l.j.Discard("strict"); n != 7 || err != nil {
+			t.Errorf("discarded %d, %v, want 7", n, err)
+		}
+		if stores {
+			return nil, nil
+		}
+		return &wire.ApplyResponse{Outcome: &wire.ApplyResponse_RetryAfter{RetryAfter: &wire.RetryAfter{
+			Delay: 1, Reason: "the disk is full", Downstream: true}}}, nil
+	}
+	if err := l.live(); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestABatchThatIsBeingRetriedIsWithdrawnWhenItIsDiscarded(t *testing.T) {
+	t.Parallel()
+	l := deliverDuringDiscard(t, false)
+	if want := []string{"gap GAP_QUEUE_DROPPED"}; !slices.Equal(l.taken, want) || l.gaps[0].GetFirst() != 1 || l.gaps[0].GetLast() != 7 {
+		t.Errorf("the sink has %q with %v, want %q for 1..7", l.taken, l.gaps, want)
+	}
+	l.dropped(7)
+}
+
+func TestABatchThatTheSinkTakesAsItIsDiscardedIsNotCountedAsDropped(t *testing.T) {
+	t.Parallel()
+	l := deliverDuringDiscard(t, true)
+	want := []string{"1", "2", "3", "4", "5", "gap GAP_QUEUE_DROPPED"}
+	if !slices.Equal(l.taken, want) || l.gaps[0].GetFirst() != 6 || l.gaps[0].GetEvents() != 2 {
+		t.Errorf("the sink has %q with %v, want %q with a gap of 2", l.taken, l.gaps, want)
+	}
+	l.dropped(2)
+}
+
+// dropped compares what the journal counts as discarded for the sink.
+func (l *lane) dropped(want uint64) {
+	l.t.Helper()
+	s, err := l.cursor.Stats()
+	if err != nil || s.Dropped != (journal.Dropped{Discarded: want}) {
+		l.t.Errorf("dropped %+v, %v, want %d discarded", s.Dropped, err, want)
+	}
+}

@@ -12,7 +12,8 @@ import (
 
 // Feed is a sink's place in the journal; [journal.Cursor] is one. A Feed may have more methods, which delivery makes use of
 // if they are there: those of [Backlog]; SetAside, which keeps records that the sink refuses (without it they are gone);
-// and Suspects, which remembers longer than an incarnation lives over which records the sink died.
+// Withdrawn, which says that records were given up after Next returned them; and Suspects, which remembers longer than an
+// incarnation lives over which records the sink died.
 type Feed interface {
 	// Next returns the first batch that is not acknowledged, and waits for one.
 	Next(ctx context.Context) (journal.Batch, error)
