@@ -14,11 +14,12 @@ import (
 // mebibyte is what the bombs take at a time.
 const mebibyte = 1 << 20
 
-// forkBomb starts children until it cannot, and says how many there were and why no more.
+// forkBomb starts children until it cannot, and says how many there were and why no more. They outlast the slowest machine's
+// way to the limit.
 func forkBomb() string {
 	const enough = 2000
 	for n := range enough {
-		child := exec.Command("/bin/sleep", "30")
+		child := exec.Command("/bin/sleep", "600")
 		if err := child.Start(); err != nil {
 			return fmt.Sprintf("%d children, then %v", n, err)
 		}

@@ -22,6 +22,10 @@ func TestForkBombIsBounded(t *testing.T) {
 	t.Parallel()
 	e := target(t, "forks").start(t, 42)
 	e.awaitState(StateRunning)
+	e.await("the end of the bomb", func() bool {
+		_, err := os.Stat(filepath.Join(e.spec.Directory, "report.json"))
+		return err == nil
+	})
 	result := e.results(t)["forks"]
 	children := 0
 	if _, err := fmt.Sscanf(result, "%d children", &children); err != nil || children < 10 || children >= maxProcesses {

@@ -410,10 +410,24 @@ func runWith(t *testing.T, uids UIDs, change func(*Options), specs ...Spec) *rig
 	return r
 }
 
+// patience bounds every wait: 30 s, times LAB_PATIENCE, which says how slow an emulated guest is.
+func patience(t testing.TB) time.Duration {
+	t.Helper()
+	text := os.Getenv("LAB_PATIENCE")
+	if text == "" {
+		return 30 * time.Second
+	}
+	factor, err := strconv.Atoi(text)
+	if err != nil || factor < 1 {
+		t.Fatalf("LAB_PATIENCE=%q: want a whole number from 1", text)
+	}
+	return time.Duration(factor) * 30 * time.Second
+}
+
 // await polls until ok, and fails with what the plugins are instead.
 func (r *rig) await(what string, ok func() bool) {
 	r.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience(r.t))
 	for !ok() {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("%s: did not happen; status: %v", what, r.Status())
