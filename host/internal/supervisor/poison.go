@@ -90,7 +90,9 @@ func (p *parcel) replace(records []*wire.Record, cause string) (sequences []uint
 		p.condemned = map[uint64]bool{}
 	}
 	for _, r := range records {
-		r.Kind = gap(p.span.Epoch[:], r.GetSequence(), wire.GapReason_GAP_POISON, cause, p.sink)
+		g := gap(p.span.Epoch[:], r.GetSequence(), wire.GapReason_GAP_POISON, cause, p.sink)
+		g.Gap.Start, g.Gap.End = moment(r, time.Now())
+		r.Kind = g
 		p.condemned[r.GetSequence()] = true
 		sequences = append(sequences, r.GetSequence())
 	}
@@ -98,7 +100,7 @@ func (p *parcel) replace(records []*wire.Record, cause string) (sequences []uint
 	return sequences
 }
 
-// gap has the time of nobody's knowledge: when the record happened is in what was set aside.
+// gap stands for one record; when that was is not in it yet.
 func gap(epoch []byte, sequence uint64, reason wire.GapReason, cause, sink string) *wire.Record_Gap {
 	return &wire.Record_Gap{Gap: &wire.Gap{
 		Reason: reason, Cause: bounded(cause, 200), Epoch: epoch, First: sequence, Last: sequence, Sink: sink,
@@ -141,7 +143,7 @@ func (d *delivery) condemn(live context.Context, p *parcel, named []uint64, why 
 			break
 		}
 		d.delay(live, try, time.Second, err.Error())
-		if live.Err() != nil || errors.Is(err, journal.ErrClosed) || errors.Is(err, journal.ErrBroken) {
+		if live.Err() != nil || d.withdrawn(p) || errors.Is(err, journal.ErrClosed) || errors.Is(err, journal.ErrBroken) {
 			return endLater, nil // the journal goes on after a start of the host
 		}
 	}
@@ -165,9 +167,11 @@ func (d *delivery) replaceDamaged(e *journal.DamagedError) (journal.Batch, error
 		return b, fmt.Errorf("replace a damaged batch: %w", e)
 	}
 	batch := &wire.Batch{HostId: d.o.HostID[:], Epoch: e.Epoch[:], First: e.First, Last: e.Last}
+	now := time.Now().UnixNano() // when they happened was in the page
 	for sequence := e.First; sequence <= e.Last; sequence++ {
-		batch.Records = append(batch.Records, &wire.Record{Sequence: sequence,
-			Kind: gap(e.Epoch[:], sequence, wire.GapReason_GAP_JOURNAL_CORRUPT, "journal page damaged", d.spec.Name)})
+		g := gap(e.Epoch[:], sequence, wire.GapReason_GAP_JOURNAL_CORRUPT, "journal page damaged", d.spec.Name)
+		g.Gap.Start, g.Gap.End = now, now
+		batch.Records = append(batch.Records, &wire.Record{Sequence: sequence, Kind: g})
 	}
 	raw, err := proto.Marshal(batch)
 	if err != nil {
