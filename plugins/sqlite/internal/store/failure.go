@@ -29,6 +29,16 @@ func corrupt(err error) bool {
 	return c == lib.SQLITE_CORRUPT || c == lib.SQLITE_NOTADB
 }
 
+// full says whether an error means that the disk, or what the host grants of it, has no room left. It may be the room for
+// the -shm file, without which a file with a -wal cannot be opened.
+func full(err error) bool {
+	var e *sqlite.Error
+	if errors.As(err, &e) && e.Code() == lib.SQLITE_IOERR_SHMSIZE {
+		return true
+	}
+	return code(err) == lib.SQLITE_FULL || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
 // applyError turns what went wrong with a batch into an answer of the contract. Nothing of the batch is stored then, so
 // that sending it again loses nothing.
 func applyError(err error, path string) error {
@@ -42,7 +52,7 @@ func applyError(err error, path string) error {
 	}
 	wait, downstream, what := 5*time.Second, true, ""
 	switch kind := code(err); {
-	case kind == lib.SQLITE_FULL || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
+	case full(err):
 		what = "no space left for " + path + "; free some space, or lower `DB retention (days)`"
 	case kind == lib.SQLITE_READONLY || errors.Is(err, syscall.EROFS) || errors.Is(err, os.ErrPermission):
 		what = path + " cannot be written (read-only file, directory or file system)"

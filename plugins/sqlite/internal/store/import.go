@@ -20,6 +20,7 @@ const (
 	oldFile     = "snitch-1.0.3.db"
 	importRows  = 1000 // that one step imports: a batch of the host waits so long
 	importPause = 5 * time.Millisecond
+	importRetry = 5 * time.Second // where the file cannot be opened yet
 )
 
 // importing is how far an import in the background is.
@@ -100,11 +101,25 @@ func (s *Store) importFile(ctx context.Context, path, name string, sum [32]byte,
 // startImport takes over, in the background, the database of 1.0.3 that lies in the directory. It is never written to.
 func (s *Store) startImport(ctx context.Context) {
 	s.wait.Go(func() {
+		for !s.writable(ctx) { // no room to open the file
+			if pause(ctx, importRetry) != nil {
+				return
+			}
+		}
 		if err := s.importOld(ctx, filepath.Join(filepath.Dir(s.path), oldFile)); err != nil && ctx.Err() == nil {
 			s.importing.set(0, 0, err)
 			slog.Error("sqlite: the database of picosnitch 1.0.3 could not be taken over", "error", err)
 		}
 	})
+}
+
+// writable tells whether the file is open to be written to.
+func (s *Store) writable(ctx context.Context) bool {
+	if s.take(ctx) != nil {
+		return false
+	}
+	defer s.give()
+	return s.writer != nil
 }
 
 // importOld imports a file unless that was done. What it told of itself then is in `state`, so that a large file need

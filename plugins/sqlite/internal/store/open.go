@@ -81,14 +81,17 @@ func checkVersion(c *conn, path string) error {
 }
 
 // openReaders opens connections that answer queries, and are not able to change anything. A file that nobody writes and
-// whose directory is closed to us is read as immutable, if it has no -wal with newer rows.
+// whose directory is closed to us, or full, is read as immutable, if it has no -wal with newer rows.
 func openReaders(ctx context.Context, d *sqlite.Driver, path string) (*sql.DB, error) {
 	parameters := fmt.Sprintf("mode=ro&_dqs=0&_busy_timeout=%d&_query_only=1&_pragma=cache_size(-2000)", busyTimeout.Milliseconds())
 	db, err := openPool(ctx, d, dsn(path, parameters))
-	if err == nil || code(err) != lib.SQLITE_CANTOPEN {
+	if err == nil || code(err) != lib.SQLITE_CANTOPEN && !full(err) {
 		return db, err
 	}
 	if info, statErr := os.Stat(path + "-wal"); statErr == nil && info.Size() > 0 {
+		if full(err) {
+			return nil, fmt.Errorf("%w (its -wal file holds newer rows, and the disk has no room to read them: free some space)", err)
+		}
 		return nil, fmt.Errorf("%w (its -wal file holds newer rows, and its directory is not writable for uid %d: run as its owner)",
 			err, os.Geteuid())
 	}

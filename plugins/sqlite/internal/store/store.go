@@ -76,7 +76,8 @@ func (s *Store) Describe() sdk.Description {
 }
 
 // Configure opens the file, or begins one; what lies in its place and is not ours is renamed. Read-only, it opens what
-// is there for queries and changes nothing.
+// is there for queries and changes nothing. It also succeeds where the disk is full: Health says so, what is there can be
+// asked if it can be read, and Apply opens the file as soon as there is room.
 func (s *Store) Configure(ctx context.Context, settings sdk.Settings) error {
 	var err error
 	if s.config, err = parseConfig(settings.Config); err != nil {
@@ -101,15 +102,27 @@ func (s *Store) Configure(ctx context.Context, settings sdk.Settings) error {
 	if settings.ReadOnly {
 		return s.openReadOnly(ctx)
 	}
-	if err := s.open(ctx); err != nil {
+	removeLeftovers(directory) // first: they may be what fills the disk
+	if err := s.open(ctx); full(err) {
+		s.awaitRoom(ctx, err)
+	} else if err != nil {
 		return err
 	}
-	removeLeftovers(directory)
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.startImport(background)
 	s.startJanitor(background)
 	return nil
+}
+
+// awaitRoom makes do without a writer until Apply finds room.
+func (s *Store) awaitRoom(ctx context.Context, err error) {
+	trouble := applyError(err, s.path)
+	slog.Error("sqlite: nothing can be stored for now", "error", trouble)
+	s.setTrouble(trouble)
+	if err := s.openReadOnly(ctx); err != nil {
+		slog.Warn("sqlite: nor can history be asked", "error", err)
+	}
 }
 
 // open opens the file for writing, setting aside what is not ours or damaged. The caller has the turn, or is alone.
@@ -137,13 +150,21 @@ func (s *Store) open(ctx context.Context) error {
 		return errors.Join(err, conn.close())
 	}
 	s.writer, s.place = newWriter(conn, func() time.Time { return s.now() }), placeOf(s.path)
-	s.readers.Store(readers)
+	if before := s.readers.Swap(readers); before != nil { // of the time when there was no room to write
+		if err := before.Close(); err != nil {
+			slog.Warn("sqlite: close what was open to be read", "error", err)
+		}
+	}
 	return nil
 }
 
-// Watermarks tells what is stored of this host's epochs.
+// Watermarks tells what is stored of this host's epochs; nothing while the file cannot be opened.
 func (s *Store) Watermarks(ctx context.Context) ([]sdk.Watermark, error) {
-	rows, err := s.readers.Load().QueryContext(ctx,
+	readers := s.readers.Load()
+	if readers == nil {
+		return nil, nil
+	}
+	rows, err := readers.QueryContext(ctx,
 		`SELECT epoch, sequence FROM (SELECT id, epoch, sequence FROM epochs WHERE host_id = ? AND sequence > 0 AND origin = ''
 ORDER BY id DESC LIMIT 64) ORDER BY id`, s.settings.HostID[:])
 	if err != nil {
