@@ -160,24 +160,27 @@ func (d *delivery) tell(p *parcel, fresh []uint64, why string) {
 	})
 }
 
-// replaceDamaged makes a batch of Gaps in the place of one that the disk has lost.
+// replaceDamaged makes a batch with one Gap in the place of one that the disk has lost; the other numbers go without a kind.
 func (d *delivery) replaceDamaged(e *journal.DamagedError) (journal.Batch, error) {
 	b := journal.Batch{Epoch: e.Epoch, First: e.First, Last: e.Last, Have: e.Have, Gap: true}
 	if e.Last < e.First || e.Last-e.First >= wire.MaxBatchRecords {
 		return b, fmt.Errorf("replace a damaged batch: %w", e)
 	}
 	batch := &wire.Batch{HostId: d.o.HostID[:], Epoch: e.Epoch[:], First: e.First, Last: e.Last}
-	now := time.Now().UnixNano() // when they happened was in the page
 	for sequence := e.First; sequence <= e.Last; sequence++ {
-		g := gap(e.Epoch[:], sequence, wire.GapReason_GAP_JOURNAL_CORRUPT, "journal page damaged", d.spec.Name)
-		g.Gap.Start, g.Gap.End = now, now
-		batch.Records = append(batch.Records, &wire.Record{Sequence: sequence, Kind: g})
+		batch.Records = append(batch.Records, &wire.Record{Sequence: sequence})
 	}
+	g := gap(e.Epoch[:], e.First, wire.GapReason_GAP_JOURNAL_CORRUPT, "journal page damaged", d.spec.Name)
+	g.Gap.Last, g.Gap.Events = e.Last, e.Last-e.First+1
+	g.Gap.Start = time.Now().UnixNano() // when they happened was in the page
+	g.Gap.End = g.Gap.Start
+	batch.Records[len(batch.Records)-1].Kind = g
 	raw, err := proto.Marshal(batch)
 	if err != nil {
 		return b, fmt.Errorf("replace a damaged batch: %w", err)
 	}
 	b.Raw = raw
-	d.board.enter(d.board.state(), Event{Error: e.Error()})
+	d.board.enter(d.board.state(), Event{Error: fmt.Sprintf(
+		"the disk has damaged %d records that waited for it: it gets a gap in their place", e.Last-e.First+1)})
 	return b, nil
 }
