@@ -15,4 +15,7 @@ $go vet ./...
 test/part.sh unit $go test -timeout 20m $(packages)
 [ ! -d plugins/sqlserver ] || test/part.sh servers $go test -timeout 15m ./plugins/sqlserver/...
 test/part.sh lab $go test -count=1 -timeout 25m -v ./test/lab
+# The same bad luck every time; make chaos tries others.
+CHAOS_SEED=${CHAOS_SEED:-21}
+export CHAOS_SEED
 test/part.sh chaos $go test -count=1 -timeout 15m -v -run 'TestChaos|TestDamagedJournal' ./test/chaos
