@@ -228,7 +228,7 @@ func TestWhatAPluginsStateMeansIsToldBelowTheTable(t *testing.T) {
 	all := strings.Join(lines, "\n")
 	for _, want := range []string{
 		"sqlite: history is not being saved", "sqlite: last error: disk; full", "picosnitch plugins restart sqlite does it now",
-		"2 batches that it refused", "3 records were dropped",
+		"2 batches that it refused", "3 records do not reach it",
 	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q lacks %q", all, want)
