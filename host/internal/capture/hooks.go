@@ -80,21 +80,22 @@ func hooks() []hook {
 
 // attachments attach programs to this machine.
 type attachments struct {
-	cgroup string // root of the cgroup v2 hierarchy
-	kernel *btf.Spec
+	cgroup  string // root of the cgroup v2 hierarchy
+	kernel  *btf.Spec
+	noFexit error // why no fexit program can be had here; nil: it can
 }
 
-// available tells whether the kernel has what a program attaches to, as far as its type information says.
-func (a attachments) available(p *ebpf.ProgramSpec) bool {
+// available tells whether the kernel has what a program attaches to, as far as its type information says; if not, why.
+func (a attachments) available(p *ebpf.ProgramSpec) error {
 	kind, target, _ := strings.Cut(p.SectionName, "/")
-	switch kind {
-	case "tp_btf":
-		var trace *btf.Typedef
-		return a.kernel.TypeByName("btf_trace_"+target, &trace) == nil
-	case "fexit":
-		return a.function(target)
+	var trace *btf.Typedef
+	switch {
+	case kind == "tp_btf" && a.kernel.TypeByName("btf_trace_"+target, &trace) != nil, kind == "fexit" && !a.function(target):
+		return errAbsent
+	case kind == "fexit":
+		return a.noFexit
 	}
-	return true
+	return nil
 }
 
 // function tells whether the kernel, or a module that is loaded, has a function.
@@ -169,13 +170,13 @@ var errAbsent = errors.New("the kernel does not have it")
 // programs are those of a way that this kernel can attach; an error if one is missing that the way needs.
 func (a attachments) programs(spec *ebpf.CollectionSpec, w way) ([]string, error) {
 	for _, name := range w.programs {
-		if !a.available(spec.Programs[name]) {
-			return nil, fmt.Errorf("attach %s: %w", spec.Programs[name].SectionName, errAbsent)
+		if err := a.available(spec.Programs[name]); err != nil {
+			return nil, fmt.Errorf("attach %s: %w", spec.Programs[name].SectionName, err)
 		}
 	}
 	names := slices.Clone(w.programs)
 	for _, name := range w.optional {
-		if a.available(spec.Programs[name]) {
+		if a.available(spec.Programs[name]) == nil {
 			names = append(names, name)
 		}
 	}
