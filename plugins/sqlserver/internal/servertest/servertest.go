@@ -205,11 +205,12 @@ func (s *Server) Try(statements string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// as is a command that runs as the server's user, in a process group of its own, and dies with the test.
+// as is a command that runs as the server's user, in a process group of its own, and dies with the test. Its temporary files
+// are its own: MariaDB removes those of others from a shared directory when it starts.
 func (s *Server) as(command ...string) *exec.Cmd {
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Dir = s.Directory
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin", "LC_ALL=C.UTF-8", "HOME=" + s.Directory}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin", "LC_ALL=C.UTF-8", "HOME=" + s.Directory, "TMPDIR=" + s.Directory}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL,
 		Credential: &syscall.Credential{Uid: uint32(s.uid), Gid: uint32(s.gid)}}
 	return cmd
