@@ -31,7 +31,7 @@ func compare(want []Expectation, got []Row) []Difference {
 	}
 	for _, k := range order {
 		if g := groups[k]; !g.matched {
-			out = append(out, Difference{Key: k, Field: "row", Want: "none", Got: fmt.Sprintf("%+v", g.sums)})
+			out = append(out, Difference{Key: k, Field: "row", Want: "none", Got: unwanted(k, g.sums, want)})
 		}
 	}
 	return out
@@ -231,6 +231,17 @@ func missing(e Expectation, groups map[Key]*group, order []Key) Difference {
 	}
 	d.Got = "most similar: " + strings.Join(lines, "; ")
 	return d
+}
+
+// unwanted describes a row that nobody expects: what it holds, and how it differs from the most similar one that is expected.
+func unwanted(k Key, sums Sums, want []Expectation) string {
+	var best []string
+	for i, e := range want {
+		if lines := e.Key.differences(k); i == 0 || len(lines) < len(best) {
+			best = lines
+		}
+	}
+	return strings.Join(append([]string{fmt.Sprintf("%+v", sums)}, best...), "; ")
 }
 
 // fields lists a Key's fields by name.
