@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/picosnitch/picosnitch/host/internal/capture"
-	"github.com/picosnitch/picosnitch/host/internal/identity"
 	"github.com/picosnitch/picosnitch/host/internal/journal"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
@@ -44,18 +43,6 @@ func readPosition(j *journal.Journal) (capture.Position, time.Time, error) {
 func fileKey(e *wire.Executable) capture.FileKey {
 	return capture.FileKey{
 		Superblock: e.GetSuperblock(), Device: e.GetDevice(), Inode: e.GetInode(), Ctime: e.GetCtime(), Size: e.GetSize(),
-	}
-}
-
-// withHash is the process with the hash that came late.
-func withHash(m *wire.Process, late identity.Resolved) *wire.Process {
-	e := m.GetExecutable()
-	return &wire.Process{
-		Id: m.GetId(), Name: m.GetName(), Ruid: m.GetRuid(),
-		Executable: &wire.Executable{
-			Path: e.GetPath(), Scope: e.GetScope(), Superblock: e.GetSuperblock(), Device: e.GetDevice(), Inode: e.GetInode(),
-			Ctime: e.GetCtime(), Size: e.GetSize(), Sha256: late.SHA256, HashStatus: late.Status,
-		},
 	}
 }
 

@@ -40,20 +40,14 @@ type pipeline struct {
 	watch    *watch      // nil: nobody looks whether the view is complete
 	between  chan func() // what is to be done between two windows, such as replacing the recorder; nil: nothing ever is
 
-	execs   []*capture.Process // since the last window, with everyExe
-	pending map[capture.FileKey]*unhashed
-	told    map[capture.Uncounted]bool
+	execs []*capture.Process // since the last window, with everyExe
+	owed  *owed
+	told  map[capture.Uncounted]bool
 
 	mu    sync.Mutex
 	extra []*wire.Record // to be journaled with the next window
 	alive time.Time      // last written
 	last  capture.Position
-}
-
-// unhashed is an executable that rows went out without a hash of.
-type unhashed struct {
-	process     *wire.Process
-	first, last uint64
 }
 
 // markPosition is where the journal keeps how far windows have come; markAlive when the host was last known to run.
@@ -68,7 +62,7 @@ var errRestart = errors.New("the daemon must be restarted")
 
 // run moves everything from source to journal until ctx ends, and then what the kernel side still holds.
 func (p *pipeline) run(ctx context.Context) error {
-	p.pending = map[capture.FileKey]*unhashed{}
+	p.owe()
 	var finishing sync.WaitGroup
 	defer finishing.Wait()
 	failed := make(chan error, 1)
@@ -150,6 +144,7 @@ func (p *pipeline) finish(ctx context.Context, w *capture.Window, execs []*captu
 	p.table.Await(waiting, named(w, execs))
 	cancel()
 	p.names.Window(w)
+	p.owed.ask(p.table)
 	recorder := p.recorder.use()
 	records := p.resolved()
 	for _, e := range execs {
@@ -193,7 +188,7 @@ func named(w *capture.Window, execs []*capture.Process) []capture.Key {
 // append journals records and position in one commit. It keeps trying while the disk refuses: until then the kernel side
 // keeps the sums.
 func (p *pipeline) append(ctx context.Context, records []*wire.Record, w *capture.Window) error {
-	marks, err := p.marks(w, len(records) > 0)
+	marks, err := p.marks(w, records)
 	if err != nil || (len(records) == 0 && len(marks) == 0) {
 		return err
 	}
@@ -202,7 +197,7 @@ func (p *pipeline) append(ctx context.Context, records []*wire.Record, w *captur
 		_, _, err := p.journal.Append(records, marks...)
 		switch {
 		case err == nil:
-			p.journaled(records, w)
+			p.journaled(w)
 			if refused {
 				p.recorder.Note("journal: takes records again, none was lost")
 			}
@@ -224,7 +219,7 @@ func (p *pipeline) append(ctx context.Context, records []*wire.Record, w *captur
 			if _, _, err := p.journal.Append(records, marks...); err != nil {
 				return fmt.Errorf("journal the last window: %w", err)
 			}
-			p.journaled(records, w)
+			p.journaled(w)
 			return nil
 		}
 	}
@@ -232,23 +227,28 @@ func (p *pipeline) append(ctx context.Context, records []*wire.Record, w *captur
 
 // marks are the small facts to be durable with a window. A window without records moves the position too, unless nothing
 // at all happened in it: an idle machine's disk is left asleep.
-func (p *pipeline) marks(w *capture.Window, records bool) ([]journal.Mark, error) {
+func (p *pipeline) marks(w *capture.Window, records []*wire.Record) ([]journal.Mark, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
-	if !records && len(w.Flows) == 0 && len(w.Losses) == 0 && now.Sub(p.alive) < aliveEvery {
+	if len(records) == 0 && len(w.Flows) == 0 && len(w.Losses) == 0 && now.Sub(p.alive) < aliveEvery {
 		return nil, nil
 	}
 	p.alive = now
-	return positionMarks(w.Position, now)
+	p.owed.note(records, p.journal.Epoch(), p.journal.Next())
+	owed, err := p.owed.mark()
+	if err != nil {
+		return nil, err
+	}
+	position, err := positionMarks(w.Position, now)
+	return append(position, owed...), err
 }
 
 // journaled notes that a window is safe. Not before: what close writes last must not say more than the journal holds.
-func (p *pipeline) journaled(records []*wire.Record, w *capture.Window) {
+func (p *pipeline) journaled(w *capture.Window) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.last = w.Position
-	p.mu.Unlock()
-	p.notePending(records)
 }
 
 // journalStart makes safe what is known from the start, such as how long no host ran: a host that is killed before its first
@@ -267,50 +267,29 @@ func (p *pipeline) journalStart() error {
 	return nil
 }
 
-// notePending remembers which records went out without a hash. Sequences are those that the journal gave.
-func (p *pipeline) notePending(records []*wire.Record) {
-	for _, r := range records {
-		for _, process := range processesOf(r) {
-			if process.GetExecutable().GetHashStatus() != wire.HashStatus_HASH_PENDING {
-				continue
-			}
-			key := fileKey(process.GetExecutable())
-			if known := p.pending[key]; known != nil {
-				known.last = r.Sequence
-				continue
-			}
-			p.pending[key] = &unhashed{process: process, first: r.Sequence, last: r.Sequence}
-		}
+// owe reads which hashes an earlier host has left to find. Without them nothing else is amiss.
+func (p *pipeline) owe() {
+	var err error
+	if p.owed, err = readOwed(p.journal); err != nil {
+		p.log.Warn("some rows of the last run stay without a hash", "error", err)
 	}
 }
 
-// processesOf are those that a record describes.
-func processesOf(r *wire.Record) []*wire.Process {
-	if e := r.GetExec(); e != nil {
-		return []*wire.Process{e.GetProcess(), e.GetParent(), e.GetGrandparent()}
-	}
-	f := r.GetFlow()
-	return []*wire.Process{f.GetProcess(), f.GetParent(), f.GetGrandparent()}
-}
-
-// resolved gives a record for every hash that came after its rows.
+// resolved gives records for every hash that came after its rows, one for each run that wrote such rows.
 func (p *pipeline) resolved() []*wire.Record {
 	var records []*wire.Record
-	epoch := p.journal.Epoch()
 	for _, late := range p.table.Late() {
-		rows := p.pending[late.File]
-		if rows == nil {
-			continue
+		runs := p.owed.take(late.File)
+		if len(runs) > 0 && late.SHA256 != nil {
+			p.recorder.use().Hashed(withHash(runs[0].process, late))
 		}
-		delete(p.pending, late.File)
-		if late.SHA256 != nil {
-			p.recorder.use().Hashed(withHash(rows.process, late))
+		for _, rows := range runs {
+			records = append(records, &wire.Record{Kind: &wire.Record_HashResolved{HashResolved: &wire.HashResolved{
+				Time: p.now().UnixNano(), Superblock: late.File.Superblock, Device: late.File.Device, Inode: late.File.Inode,
+				Ctime: late.File.Ctime, Size: late.File.Size, Sha256: late.SHA256, HashStatus: late.Status,
+				Epoch: rows.epoch[:], First: rows.first, Last: rows.last,
+			}}})
 		}
-		records = append(records, &wire.Record{Kind: &wire.Record_HashResolved{HashResolved: &wire.HashResolved{
-			Time: p.now().UnixNano(), Superblock: late.File.Superblock, Device: late.File.Device, Inode: late.File.Inode,
-			Ctime: late.File.Ctime, Size: late.File.Size, Sha256: late.SHA256, HashStatus: late.Status,
-			Epoch: epoch[:], First: rows.first, Last: rows.last,
-		}}})
 	}
 	return records
 }
@@ -348,7 +327,12 @@ func (p *pipeline) close() error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := p.journal.Append(append(p.resolved(), p.takeExtra()...), marks...); err != nil {
+	records := append(p.resolved(), p.takeExtra()...)
+	owed, err := p.owed.mark()
+	if err != nil {
+		return err
+	}
+	if _, _, err := p.journal.Append(records, append(marks, owed...)...); err != nil {
 		return fmt.Errorf("journal the end: %w", err)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,12 +62,26 @@ func image(key capture.Key, path string, file capture.FileKey, arguments string)
 // replay runs a recording through every stage after capture and returns what the journal then holds.
 func replay(t *testing.T, r *recording) []*wire.Record {
 	t.Helper()
-	dir := t.TempDir()
-	files, err := record.NewDirectory(filepath.Join(dir, "files"))
+	return newMachine(t).run(r, 10*time.Second, (*pipeline).close)
+}
+
+// machine is what outlives a host.
+type machine struct {
+	t         *testing.T
+	directory string
+}
+
+func newMachine(t *testing.T) machine { return machine{t: t, directory: t.TempDir()} }
+
+// run is one host: it waits so long for hashes, and ends as told. It returns the records that are new in the journal.
+func (m machine) run(r *recording, hold time.Duration, end func(*pipeline) error) []*wire.Record {
+	t := m.t
+	t.Helper()
+	files, err := record.NewDirectory(filepath.Join(m.directory, "files"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	known, err := record.NewDirectory(filepath.Join(dir, "known"))
+	known, err := record.NewDirectory(filepath.Join(m.directory, "known"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,16 +89,15 @@ func replay(t *testing.T, r *recording) []*wire.Record {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, err := journal.Open(filepath.Join(dir, "state"), [16]byte{1}, time.Now)
+	j, err := journal.Open(filepath.Join(m.directory, "state"), [16]byte{1}, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer j.Close()
 	table := identity.New(identity.Options{Now: capture.Now})
-	source := capture.NewReplay(&r.out)
 	p := &pipeline{
-		source: source, table: table, names: name.New(name.Options{}), recorder: newScribe(recorder), journal: j, log: slog.New(slog.DiscardHandler),
-		hold: 10 * time.Second, now: time.Now,
+		source: capture.NewReplay(&r.out), table: table, names: name.New(name.Options{}), recorder: newScribe(recorder), journal: j,
+		log: slog.New(slog.DiscardHandler), hold: hold, now: time.Now,
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -94,7 +108,7 @@ func replay(t *testing.T, r *recording) []*wire.Record {
 	if err := p.run(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.close(); err != nil {
+	if err := end(p); err != nil {
 		t.Fatal(err)
 	}
 	if err := table.Close(ctx); err != nil {
@@ -102,6 +116,9 @@ func replay(t *testing.T, r *recording) []*wire.Record {
 	}
 	return drainJournal(t, cursor)
 }
+
+// killed is the end of a host that has no time to say anything.
+func killed(*pipeline) error { return nil }
 
 func drainJournal(t *testing.T, cursor *journal.Cursor) []*wire.Record {
 	t.Helper()
@@ -178,4 +195,80 @@ func TestWindowsOfUnknownProcessesAreKept(t *testing.T) {
 		}
 	}
 	t.Error("no row for a process whose exec was lost")
+}
+
+func TestHashThatAKilledHostOwedIsFoundByTheNext(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		after  func(t *testing.T, path string)
+		status wire.HashStatus
+	}{
+		{"the file is still there", func(*testing.T, string) {}, wire.HashStatus_HASH_OK},
+		{"the file is gone", func(t *testing.T, path string) {
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}, wire.HashStatus_HASH_GONE},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			content := strings.Repeat("large", 20<<20) // takes longer than to make a row
+			path, file := executable(t, content)
+			key := capture.Key{Tgid: 1 << 30, ExecID: 1, Start: 10} // no such process
+			first := &recording{t: t}
+			first.add("process", image(key, path, file, "large"))
+			flow := capture.Flow{Process: key, Layer: wire.Layer_LAYER_SOCKET, Sent: 1, Sends: 1, Peer: wire.Peer_PEER_FOLDED}
+			first.add("window", &capture.Window{Generation: 1, End: capture.Moment{UTC: 2, Boot: 2}, Flows: []capture.Flow{flow}})
+			m := newMachine(t)
+			rows := m.run(first, time.Nanosecond, killed)
+			if len(rows) == 0 || rows[0].GetFlow().GetProcess().GetExecutable().GetHashStatus() != wire.HashStatus_HASH_PENDING {
+				t.Fatalf("the first host's records: %v", rows)
+			}
+			c.after(t, path)
+			got := m.resolved(t)
+			if got.GetFirst() != rows[0].Sequence || got.GetLast() != rows[0].Sequence || got.GetHashStatus() != c.status {
+				t.Errorf("resolved %v, want record %d with %v", got, rows[0].Sequence, c.status)
+			}
+			if want := sha256.Sum256([]byte(content)); c.status == wire.HashStatus_HASH_OK && !bytes.Equal(got.GetSha256(), want[:]) {
+				t.Errorf("sha256 %x, want %x", got.GetSha256(), want)
+			}
+			for _, r := range m.run(empty(t), 0, (*pipeline).close) {
+				if r.GetHashResolved() != nil {
+					t.Errorf("told twice: %v", r)
+				}
+			}
+		})
+	}
+}
+
+// resolved starts hosts until one has told a hash that was owed.
+func (m machine) resolved(t *testing.T) *wire.HashResolved {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+		for _, r := range m.run(empty(t), 0, closedWhenHashed) {
+			if h := r.GetHashResolved(); h != nil {
+				return h
+			}
+		}
+	}
+	t.Fatal("the hash was never told")
+	return nil
+}
+
+// closedWhenHashed stops a host in good order once nothing is read any more, or after a while.
+func closedWhenHashed(p *pipeline) error {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if c := p.table.Counters(); c.Hashing == 0 && c.Hashed+c.NotHashed > 0 {
+			break
+		}
+	}
+	return p.close()
+}
+
+// empty is a window in which nothing happened.
+func empty(t *testing.T) *recording {
+	r := &recording{t: t}
+	r.add("window", &capture.Window{Generation: 1, End: capture.Moment{UTC: 2, Boot: 2}})
+	return r
 }

@@ -63,11 +63,16 @@ func (t *Table) executableOf(n *node) *executable {
 		}
 		t.forget(e)
 	}
-	e := &executable{
-		id: id, racy: racy, path: string(p.Path.Value), status: wire.HashStatus_HASH_PENDING, done: make(chan struct{}),
-	}
-	t.files[id] = e
+	e := t.newExecutable(id, p)
+	e.racy = racy
 	t.open(e, p)
+	return e
+}
+
+// newExecutable makes one that p runs or ran. Its file is not open yet. The caller holds the mutex.
+func (t *Table) newExecutable(id fileID, p *capture.Process) *executable {
+	e := &executable{id: id, path: string(p.Path.Value), status: wire.HashStatus_HASH_PENDING, done: make(chan struct{})}
+	t.files[id] = e
 	return e
 }
 
@@ -136,8 +141,10 @@ func (t *Table) openedFileLocked(e *executable, o opened) {
 }
 
 // want asks for the hash of what a node runs. The caller holds the mutex.
-func (t *Table) want(n *node) {
-	e := n.exe
+func (t *Table) want(n *node) { t.wantFile(n.exe, n.facts) }
+
+// wantFile is want for a file that this process runs or ran. The caller holds the mutex.
+func (t *Table) wantFile(e *executable, p *capture.Process) {
 	if e.wanted || e.status != wire.HashStatus_HASH_PENDING {
 		return
 	}
@@ -146,7 +153,7 @@ func (t *Table) want(n *node) {
 	case e.file != nil:
 		t.read(e)
 	case !e.opening:
-		t.open(e, n.facts)
+		t.open(e, p)
 	}
 }
 

@@ -211,6 +211,13 @@ func (j *Journal) Epoch() sdk.Epoch {
 	return j.epochs[len(j.epochs)-1].epoch
 }
 
+// Next is the sequence that Append gives the next record: of use to whoever alone appends.
+func (j *Journal) Next() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.epochs[len(j.epochs)-1].last + 1
+}
+
 // Recovered tells whether Open had to set a damaged file aside. The caller owes its readers a Gap.
 func (j *Journal) Recovered() (Recovered, bool) {
 	if j.recovered == nil {
