@@ -47,7 +47,7 @@ func (d *daemon) problemsOf(loaded config.Loaded) []string {
 func (d *daemon) recordOptions(c config.Config) record.Options {
 	return record.Options{
 		Addresses: c.LogAddresses, Commands: c.LogCommands, Ports: c.LogPorts, EveryExe: c.EveryExe,
-		Ignore: record.Ignore(c.Ignore), Unredacted: c.Host.Unredacted(),
+		Ignore: record.Ignore(c.Ignore), Unredacted: c.Host.Redaction.Off(),
 		Domains: d.names.Names,
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"net/netip"
+	"reflect"
 )
 
 // FileName is the configuration's name in the user's directory.
@@ -53,31 +54,48 @@ type Ignore struct {
 
 // Host holds the settings of the host itself, which 1.0.3 did not have.
 type Host struct {
-	Redaction   map[string]bool `json:"redaction"`                    // rule -> on; a rule that is not named is on
-	Group       string          `json:"group"`                        // whose members get every answer; "" is DefaultGroup
-	JournalMB   int             `json:"journal_mb" range:"16..65536"` // what sinks that are behind may keep on disk
-	JournalDays int             `json:"journal_days" range:"1..3650"` // and for how long
+	Redaction   Redaction `json:"redaction"`
+	Group       string    `json:"group"`                        // whose members get every answer; "" is DefaultGroup
+	JournalMB   int       `json:"journal_mb" range:"16..65536"` // what sinks that are behind may keep on disk
+	JournalDays int       `json:"journal_days" range:"1..3650"` // and for how long
+}
+
+// Redaction says which rules take secrets out of command lines. What each of them looks for is record's to know.
+type Redaction struct {
+	URL      bool `json:"url"`
+	Password bool `json:"password"`
+	Token    bool `json:"token"`
+	Header   bool `json:"header"`
+	User     bool `json:"user"`
+	Short    bool `json:"short"`
+	Shape    bool `json:"shape"`
+}
+
+// Off lists the rules that are switched off.
+func (r Redaction) Off() []string {
+	var off []string
+	v := reflect.ValueOf(r)
+	for i := range v.NumField() {
+		if !v.Field(i).Bool() {
+			off = append(off, v.Type().Field(i).Tag.Get("json"))
+		}
+	}
+	return off
 }
 
 // DefaultGroup is the group whose members may ask the daemon everything, if it exists.
 const DefaultGroup = "picosnitch"
 
 // defaultHost is the host whose user has said nothing.
-func defaultHost() Host { return Host{JournalMB: 512, JournalDays: 7} }
+func defaultHost() Host {
+	return Host{
+		Redaction: Redaction{URL: true, Password: true, Token: true, Header: true, User: true, Short: true, Shape: true},
+		JournalMB: 512, JournalDays: 7,
+	}
+}
 
 // GroupName is the group that counts.
 func (h Host) GroupName() string { return cmp.Or(h.Group, DefaultGroup) }
-
-// Unredacted lists the redaction rules that are switched off, sorted.
-func (h Host) Unredacted() []string {
-	var off []string
-	for _, rule := range sortedKeys(h.Redaction) {
-		if !h.Redaction[rule] {
-			off = append(off, rule)
-		}
-	}
-	return off
-}
 
 // Defaults is the configuration of a machine whose user has said nothing.
 func Defaults() Config {

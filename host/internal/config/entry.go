@@ -27,8 +27,13 @@ func (l *loader) setPlugin(n node, field reflect.Value, key string) {
 			return
 		}
 		*into = json.RawMessage(l.data[n.at:n.end])
-	case *map[string]bool:
-		*into = l.switches(n, key)
+	case *Redaction:
+		members, ok := n.value.(object)
+		if !ok {
+			l.wrongType(n, key, "an object: { \"rule\": true or false }")
+			return
+		}
+		l.fill(members, into, key+".")
 	default:
 		l.report(Error, n.at, key, "is of a type that picosnitch cannot read", "")
 	}
@@ -167,25 +172,6 @@ func (l *loader) paths(n node, key string) map[string]string {
 		default:
 			out[m.key] = mode
 		}
-	}
-	return out
-}
-
-// switches reads an object of true and false.
-func (l *loader) switches(n node, key string) map[string]bool {
-	members, ok := n.value.(object)
-	if !ok {
-		l.wrongType(n, key, "an object: { \"name\": true or false }")
-		return nil
-	}
-	out := map[string]bool{}
-	for _, m := range members {
-		on, ok := m.value.value.(bool)
-		if !ok {
-			l.wrongType(m.value, key+"."+m.key, "true or false")
-			continue
-		}
-		out[m.key] = on
 	}
 	return out
 }

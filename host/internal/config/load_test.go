@@ -98,6 +98,9 @@ func TestProblemsSayWhereWhatAndWhatToDo(t *testing.T) {
 		{"host", `{"Plugins": {"host": {"enabled": true}}}`, `config.json:1:23: "Plugins.host.enabled" is not a key that picosnitch knows`},
 		{"host setting", `{"Plugins": {"host": {"config": {"redact": {}}}}}`, `config.json:1:34: "Plugins.host.config.redact" is not a key that picosnitch knows`},
 		{"host switch", `{"Plugins": {"host": {"config": {"redaction": {"token": 1}}}}}`, `config.json:1:57: "Plugins.host.config.redaction.token" must be true or false, not a number`},
+		{"redaction", `{"Plugins": {"host": {"config": {"redaction": {"tokens": false}}}}}`, `config.json:1:48: "Plugins.host.config.redaction.tokens" is not a key that picosnitch knows (did you mean "token"?)`},
+		{"redaction twice", `{"Plugins": {"host": {"config": {"redaction": {"url": true, "url": false}}}}}`, `config.json:1:61: "Plugins.host.config.redaction.url" stands here a second time (remove one of the two)`},
+		{"abyss", `{"DB sql server": ` + strings.Repeat("[", 20_000) + `}`, `config.json:1:10018: is nested too deeply`},
 		{"deep", `{"DB sql server": ` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`, `config.json:1:51: is nested too deeply`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -95,11 +95,11 @@ func TestABrokenEntryIsLeftOut(t *testing.T) {
 
 func TestRedactionIsOnUnlessSwitchedOff(t *testing.T) {
 	t.Parallel()
-	c, _ := Load([]byte(`{"Plugins": {"host": {"config": {"redaction": {"token": false, "url": true, "a": false}}}}}`))
-	if d := cmp.Diff([]string{"a", "token"}, c.Host.Unredacted()); d != "" {
+	c, _ := Load([]byte(`{"Plugins": {"host": {"config": {"redaction": {"token": false, "url": true, "password": false}}}}}`))
+	if d := cmp.Diff([]string{"password", "token"}, c.Host.Redaction.Off()); d != "" {
 		t.Error(d)
 	}
-	if off := Defaults().Host.Unredacted(); off != nil {
+	if off := Defaults().Host.Redaction.Off(); off != nil {
 		t.Errorf("off by default: %v", off)
 	}
 }

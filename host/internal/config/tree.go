@@ -115,6 +115,9 @@ func describe(err error, size int) *malformed {
 		return m
 	}
 	text := syntax.Error()
+	if strings.HasSuffix(text, "exceeded max depth") {
+		return &malformed{max(0, int(syntax.Offset)-1), "is nested too deeply", ""}
+	}
 	// invalid character 'x' after …; the character itself may be a quote or a space
 	if rest, quoted := strings.CutPrefix(text, "invalid character '"); quoted && len(rest) > 1 {
 		_, rest, _ = strings.Cut(rest[1:], "' ")
