@@ -5,14 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/picosnitch/picosnitch/host/internal/api"
 	"github.com/picosnitch/picosnitch/host/internal/config"
@@ -123,30 +120,16 @@ func (s settings) storeSpec(name string) (supervisor.Spec, error) {
 	return spec, nil
 }
 
-// readChoices reads which plugins the configuration speaks of. A missing file has the defaults, and so has what is wrong in
-// a broken one: the daemon complains about it.
+// readChoices reads which plugins the configuration speaks of. A missing file has the defaults, and so has one that the
+// daemon does not take, or what is wrong in it: the daemon complains about that.
 func readChoices(path string) ([]config.PluginChoice, error) {
-	data, err := readBounded(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	data, err := home.ReadFile(path, config.MaxBytes)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, home.ErrUnsafe), errors.Is(err, home.ErrTooLarge):
 		return config.Defaults().Plugins(), nil
-	}
-	if err != nil {
+	case err != nil:
 		return nil, err
 	}
 	c, _ := config.Load(data)
 	return c.Plugins(), nil
-}
-
-// readBounded reads a configuration, at most one byte more than it may have: that is one too many.
-func readBounded(path string) ([]byte, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	data, err := io.ReadAll(io.LimitReader(file, config.MaxBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w", err)
-	}
-	return data, nil
 }

@@ -119,7 +119,7 @@ func readAs(ctx context.Context, owner home.Owner, dir string) ([]byte, error) {
 	defer cancel()
 	read := make(chan []byte, 1)
 	err := asAllowed(ctx, owner, func() error {
-		data, err := readBounded(filepath.Join(dir, config.FileName))
+		data, err := home.ReadFile(filepath.Join(dir, config.FileName), config.MaxBytes)
 		if err == nil {
 			read <- data
 		}

@@ -2,10 +2,18 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/picosnitch/picosnitch/host/internal/config"
+	"github.com/picosnitch/picosnitch/host/internal/record"
 )
 
 func TestConfigIsCheckedAndShown(t *testing.T) {
@@ -44,6 +52,44 @@ func TestConfigIsCheckedAndShown(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) < 40 || list[0].Key != "DB retention (days)" || list[0].Value != 30.0 {
 		t.Errorf("config show --json: %v, %d keys", err, len(list))
+	}
+}
+
+func TestEveryRedactionRuleCanBeSwitchedOff(t *testing.T) {
+	t.Parallel()
+	for _, rule := range record.RedactionRules() {
+		c, problems := config.Load(fmt.Appendf(nil, `{"Plugins": {"host": {"config": {"redaction": {%q: false}}}}}`, rule))
+		if d := cmp.Diff([]string{rule}, c.Host.Redaction.Off()); d != "" || len(problems) > 0 {
+			t.Errorf("%s: %s, %v", rule, d, problems)
+		}
+	}
+}
+
+func TestWhatTheDaemonRefusesToReadIsRefusedByCheck(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		make func(path string) error
+		want string
+	}{
+		"link":      {func(path string) error { return os.Symlink("/dev/null", path) }, "a symbolic link"},
+		"pipe":      {func(path string) error { return unix.Mkfifo(path, 0o600) }, "not a regular file"},
+		"directory": {func(path string) error { return os.Mkdir(path, 0o700) }, "not a regular file"},
+		"second name": {func(path string) error {
+			return errors.Join(os.WriteFile(path, []byte("{}"), 0o600), os.Link(path, path+"2"))
+		}, "hard link"},
+		"too large": {func(path string) error { return os.WriteFile(path, make([]byte, config.MaxBytes+1), 0o600) }, "is too large"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if err := c.make(filepath.Join(dir, config.FileName)); err != nil {
+				t.Fatal(err)
+			}
+			code, out, errs := runLine(t, "config check --config-dir "+dir)
+			if code != exitFailure || !strings.Contains(errs, c.want) {
+				t.Errorf("%d, %q, %q", code, out, errs)
+			}
+		})
 	}
 }
 

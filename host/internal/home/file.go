@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,25 +19,52 @@ const newLog = 0o600
 func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
 	content := make(chan []byte, 1)
 	err := d.run("read", name, func() error {
-		f, err := openFile(d.fd, name, unix.O_RDONLY, 0)
-		if err != nil {
-			return err
+		data, err := readFile(d.fd, name, limit)
+		if err == nil {
+			content <- data
 		}
-		defer f.Close()
-		data, err := io.ReadAll(io.LimitReader(f, limit+1))
-		if err != nil {
-			return bare(err)
-		}
-		if int64(len(data)) > limit {
-			return fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
-		}
-		content <- data
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return <-content, nil
+}
+
+// ReadFile is [Dir.ReadFile] with the rights of the thread that calls it, whoever owns the directory.
+func ReadFile(path string, limit int64) ([]byte, error) {
+	dir := filepath.Dir(path)
+	above, err := unix.Open(filepath.Dir(dir), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", filepath.Dir(dir), err)
+	}
+	defer unix.Close(above)
+	fd, err := openBelow(above, filepath.Base(dir), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", dir, err)
+	}
+	defer unix.Close(fd)
+	data, err := readFile(fd, filepath.Base(path), limit)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return data, nil
+}
+
+func readFile(dir int, name string, limit int64) ([]byte, error) {
+	f, err := openFile(dir, name, unix.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, bare(err)
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
+	}
+	return data, nil
 }
 
 // WriteFile replaces a file as a whole: a reader, or a crash, finds the old content or the new. It is on the disk when
