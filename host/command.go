@@ -122,7 +122,7 @@ func (c *call) root() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true}, SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return misuse("%w (see picosnitch help %s)", err, helpPath(cmd))
+		return misuse("%w (see %s)", err, help(cmd))
 	})
 	p := root.PersistentFlags()
 	p.SortFlags = false
@@ -167,16 +167,19 @@ func (c *call) endOnHangup(cmd *cobra.Command, _ []string) {
 func one(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return misuse("%s takes one %s (see picosnitch help %s)", cmd.CommandPath(), what, helpPath(cmd))
+			return misuse("%s takes one %s (see %s)", verbPath(cmd), what, help(cmd))
 		}
 		return nil
 	}
 }
 
-// helpPath is what to ask help for.
-func helpPath(cmd *cobra.Command) string {
-	return strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
+// verbPath is a verb with those above it, such as "plugins log"; "" is the command itself.
+func verbPath(cmd *cobra.Command) string {
+	return strings.TrimSpace(strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()))
 }
+
+// help is what explains a verb.
+func help(cmd *cobra.Command) string { return strings.TrimSpace("picosnitch help " + verbPath(cmd)) }
 
 // noVerb says which verbs there are.
 func (c *call) noVerb(cmd *cobra.Command, args []string) error {
@@ -197,7 +200,7 @@ func unknownVerb(root *cobra.Command, name string) error {
 
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return misuse("%s takes no argument such as %.40q (see picosnitch help %s)", helpPath(cmd), args[0], helpPath(cmd))
+		return misuse("%s takes no argument such as %.40q (see %s)", verbPath(cmd), args[0], help(cmd))
 	}
 	return nil
 }

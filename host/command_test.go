@@ -59,6 +59,7 @@ func TestExitCodesAndErrors(t *testing.T) {
 		{"", exitUsage, "Usage:"},
 		{"strat", exitUsage, `picosnitch: there is no verb "strat" (did you mean start`},
 		{"status --bogus", exitUsage, "picosnitch: unknown flag: --bogus (see picosnitch help status)"},
+		{"--version", exitUsage, "picosnitch: unknown flag: --version (see picosnitch help)"},
 		{"status now", exitUsage, `picosnitch: status takes no argument such as "now"`},
 		{"status --run-dir RUN", exitOK, ""},
 		{"status --run-dir RUN --check", exitStopped, ""},

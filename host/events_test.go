@@ -198,7 +198,7 @@ func TestPluginsAreControlledByVerbs(t *testing.T) {
 		{"plugins discard sqlite", "did DISCARD\n", exitOK},
 		{"plugins retry sqlite", "did RETRY\n", exitOK},
 		{"plugins retry nobody", "plugins retry: no plugin is called nobody", exitUsage},
-		{"plugins restart", "takes one name of a plugin (see picosnitch help plugins restart)", exitUsage},
+		{"plugins restart", "picosnitch: plugins restart takes one name of a plugin (see picosnitch help plugins restart)", exitUsage},
 		{"plugins restart a b", "takes one name of a plugin", exitUsage},
 		{"plugins log sqlite", "pid 7 ended after 3s: signal SIGKILL, out of memory: it took too much (300 MB at most)\n    last; words\nmsg=", exitOK},
 		{"plugins log quiet", "it has said nothing", exitOK},

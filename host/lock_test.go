@@ -187,6 +187,26 @@ func TestStopOfNothingIsNoFailure(t *testing.T) {
 	}
 }
 
+func TestStopRemovesWhatAKilledDaemonLeft(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	other := holderProcess(t, dir)
+	if err := other.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = other.Wait() // "signal: killed"
+	c, _, errs := testCall(t)
+	if code := c.run(t.Context(), []string{"stop", "--run-dir", dir}); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+	if want := "pidfile " + dir + "/picosnitch.pid is removed: picosnitch was not detected.\n"; errs.String() != want {
+		t.Errorf("says %q, want %q", errs, want)
+	}
+	if pid := readPid(filepath.Join(dir, pidName)); pid != 0 {
+		t.Errorf("the pid file still names %d", pid)
+	}
+}
+
 func TestStatusOfADaemonThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

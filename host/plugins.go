@@ -74,11 +74,11 @@ func (c *call) askDaemon(ctx context.Context, cmd *cobra.Command, ask func(conte
 	}
 	switch {
 	case errors.Is(err, api.ErrNotRunning):
-		return fmt.Errorf("%s: %w", helpPath(cmd), api.ErrNotRunning)
+		return fmt.Errorf("%s: %w", verbPath(cmd), api.ErrNotRunning)
 	case errors.Is(err, api.ErrQuestion):
-		return &exitError{code: exitUsage, err: fmt.Errorf("%s: %w", helpPath(cmd), err)}
+		return &exitError{code: exitUsage, err: fmt.Errorf("%s: %w", verbPath(cmd), err)}
 	case err != nil:
-		return fmt.Errorf("%s: %w", helpPath(cmd), err)
+		return fmt.Errorf("%s: %w", verbPath(cmd), err)
 	}
 	return nil
 }

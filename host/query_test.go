@@ -312,7 +312,7 @@ func TestStatusText(t *testing.T) {
 			Messages: []string{"plugin \x1b[31mx\nis blocked"}, ConfigDir: "/home/ada", Counters: map[string]uint64{"rows": 3, "gaps": 0},
 		}),
 	} {
-		if err := a.print(&out); err != nil {
+		if err := a.print(&out, time.UTC); err != nil {
 			t.Fatal(err)
 		}
 	}

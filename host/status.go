@@ -50,7 +50,7 @@ func (c *call) statusVerb() *cobra.Command {
 			if asJSON {
 				err = writeJSON(c.out, s)
 			} else {
-				err = s.print(c.out)
+				err = s.print(c.out, time.Local)
 			}
 			if err != nil {
 				return fmt.Errorf("status: %w", err)
@@ -77,7 +77,8 @@ type statusAnswer struct {
 	ConfigDir string            `json:"config_dir,omitempty"`
 	Counters  map[string]uint64 `json:"counters,omitempty"`
 
-	stale bool // a pid file names nobody
+	started int64 // as in Started, UTC nanoseconds
+	stale   bool  // a pid file names nobody
 }
 
 // findStatus asks the daemon, and if it does not answer, the lock.
@@ -127,7 +128,7 @@ func alive(pid int) bool {
 func fromWire(s *wire.StatusResponse) statusAnswer {
 	a := statusAnswer{
 		Running: true, PID: int(s.GetPid()), Version: s.GetVersion(), Started: instant(s.GetStarted()),
-		Degraded: s.GetDegraded(), ConfigDir: s.GetConfigDir(), Counters: s.GetCounters(),
+		Degraded: s.GetDegraded(), ConfigDir: s.GetConfigDir(), Counters: s.GetCounters(), started: s.GetStarted(),
 	}
 	for _, m := range s.GetMessages() {
 		a.Messages = append(a.Messages, oneLine(m))
@@ -146,7 +147,7 @@ func (a statusAnswer) code() int {
 }
 
 // print shows it to a person, first in the words of 1.0.3.
-func (a statusAnswer) print(out io.Writer) error {
+func (a statusAnswer) print(out io.Writer, zone *time.Location) error {
 	var lines []string
 	switch {
 	case a.Running && a.PID == 0:
@@ -159,7 +160,7 @@ func (a statusAnswer) print(out io.Writer) error {
 		lines = append(lines, "picosnitch does not appear to be running.")
 	}
 	if a.Version != "" {
-		lines = append(lines, fmt.Sprintf("version %s, started %s", sdk.EscapeString(a.Version), a.Started))
+		lines = append(lines, fmt.Sprintf("version %s, started %s", sdk.EscapeString(a.Version), localTime(a.started, zone)))
 	}
 	if a.ConfigDir != "" {
 		lines = append(lines, "config and log files: "+oneLine(a.ConfigDir))

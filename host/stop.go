@@ -68,12 +68,31 @@ func (c *call) stop(ctx context.Context, verb string) error {
 	case err != nil:
 		return fmt.Errorf("%s: %w", verb, err)
 	case pid == 0:
-		fmt.Fprintf(c.errs, "pidfile %s does not exist. picosnitch not running?\n", oneLine(filepath.Join(runDir, pidName)))
+		if err := c.stopNothing(runDir); err != nil {
+			return fmt.Errorf("%s: %w", verb, err)
+		}
 		return nil
 	}
 	if err := end(ctx, runDir, pid); err != nil {
 		return fmt.Errorf("%s: %w", verb, err)
 	}
+	return nil
+}
+
+// stopNothing says that there is no daemon, and removes what one that was killed left.
+func (c *call) stopNothing(runDir string) error {
+	path, what := filepath.Join(runDir, pidName), "does not exist. picosnitch not running?"
+	if readPid(path) != 0 {
+		what = "is removed: picosnitch was not detected."
+		l, err := acquire(runDir) // a daemon that starts now is not robbed of its own
+		if err != nil {
+			return err
+		}
+		if err := l.release(); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(c.errs, "pidfile %s %s\n", oneLine(path), what)
 	return nil
 }
 
