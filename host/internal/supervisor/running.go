@@ -288,6 +288,7 @@ func exceptFor(budget context.Context, d time.Duration) (context.Context, contex
 
 // stop delivers what is left, if all is to be delivered, and drains.
 func (r *running) stop(budget context.Context, d *delivery, all bool) {
+	r.ready(nil, false) // no new questions: it will not be there for the answer
 	r.board.enter(StateDraining, Event{})
 	delivering, cancel := exceptFor(budget, time.Second)
 	defer cancel()

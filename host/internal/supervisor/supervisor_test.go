@@ -145,6 +145,16 @@ func TestQueryIsForwarded(t *testing.T) {
 	}
 }
 
+func TestQueryWaitsForAStoreThatIsStarting(t *testing.T) {
+	t.Parallel()
+	r := run(t, slot(34), Spec{Name: "sqlite", Owner: someone})
+	pages := 0
+	err := r.Query(t.Context(), "", &wire.Query{}, func(*wire.QueryPage) error { pages++; return nil })
+	if err != nil || pages != 3 {
+		t.Errorf("%d pages, %v", pages, err)
+	}
+}
+
 // doomedHost runs a plugin until it is killed.
 func doomedHost(runDir, directory, path, config string) {
 	s, err := New(Options{RunDir: runDir, UIDs: slot(20), Feed: func(string) (Feed, error) { return newFeed(0), nil }},
