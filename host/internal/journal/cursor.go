@@ -45,6 +45,7 @@ type Cursor struct {
 	j    *Journal
 	name string
 
+	begin  place             // what stands before it was there before the sink; zero if that is not known any more
 	at     place             // guarded by j.mu: everything up to here is safe in the sink
 	saved  place             // guarded by j.appending: at, as the file has it
 	floors map[uint64]uint64 // guarded by j.mu: later epochs' ordinals -> what the sink holds already
@@ -74,7 +75,7 @@ func (j *Journal) Cursor(sink string) (*Cursor, error) {
 		return c, nil
 	}
 	at := j.origin(current)
-	c = &Cursor{j: j, name: sink, at: at, saved: at}
+	c = &Cursor{j: j, name: sink, begin: at, at: at, saved: at}
 	err = j.commit(purge{}, func(tx *bolt.Tx) error { return putSealed(tx, nameCursors, []byte(sink), at.key()) })
 	if err != nil {
 		return nil, fmt.Errorf("register sink %s: %w", sink, err)

@@ -17,7 +17,8 @@ type Sought struct {
 	// RolledBack lists what the sink holds and this journal never had, or no longer has: the journal went back in time
 	// (restored, cloned, begun anew). Entries that the sink passed in an earlier run are not repeated.
 	RolledBack []sdk.Watermark
-	// Lost lists what the sink no longer holds and the journal has deleted: the sink went back in time.
+	// Lost lists what the sink no longer holds and the journal has deleted: the sink went back in time. What was deleted
+	// before there was such a sink is not lost.
 	Lost []Span
 }
 
@@ -29,7 +30,7 @@ func (c *Cursor) Seek(ws []sdk.Watermark) Sought {
 	defer c.j.appending.Unlock()
 	c.j.mu.Lock()
 	defer c.j.mu.Unlock()
-	p := plan(c.owedLocked(ws), c.at, ws)
+	p := plan(c.owedLocked(ws), c.begin, c.at, ws)
 	c.at, c.floors = p.at, p.floors
 	c.takenLocked()
 	p.sought.Lost = c.withoutHolesLocked(p.sought.Lost)
@@ -80,8 +81,8 @@ type planned struct {
 	sought Sought
 }
 
-// plan works out a Seek. epochs are in order, the last one being the current.
-func plan(epochs []run, at place, ws []sdk.Watermark) planned {
+// plan works out a Seek. epochs are in order, the last one being the current; begin is where the sink began.
+func plan(epochs []run, begin, at place, ws []sdk.Watermark) planned {
 	p := planned{at: at, floors: map[uint64]uint64{}}
 	p.sought.RolledBack = p.match(epochs, ws)
 	for ordinal := range p.floors {
@@ -93,7 +94,7 @@ func plan(epochs []run, at place, ws []sdk.Watermark) planned {
 		p.at.sequence = floor // the sink knows better than we do
 	}
 	p.advance(epochs)
-	p.sought.Lost = p.lost(epochs)
+	p.sought.Lost = p.lost(epochs, begin)
 	return p
 }
 
@@ -133,16 +134,20 @@ func (p *planned) advance(epochs []run) {
 
 // lost lists the records after the sink's newest watermark that neither side has. Older holes were reported before the
 // sink took what is newer.
-func (p *planned) lost(epochs []run) (spans []Span) {
+func (p *planned) lost(epochs []run, begin place) (spans []Span) {
 	newest, said := uint64(0), false
 	for ordinal := range p.floors {
 		newest, said = max(newest, ordinal), true
 	}
 	for _, r := range epochs {
-		if !said || r.ordinal < newest {
+		if !said || r.ordinal < max(newest, begin.ordinal) {
 			continue
 		}
-		if first, last := p.floors[r.ordinal]+1, min(r.kept-1, r.last); first <= last {
+		first, last := p.floors[r.ordinal]+1, min(r.kept-1, r.last)
+		if r.ordinal == begin.ordinal {
+			first = max(first, begin.sequence+1)
+		}
+		if first <= last {
 			spans = append(spans, Span{Epoch: r.epoch, First: first, Last: last})
 		}
 	}

@@ -25,6 +25,7 @@ func TestSeekGoesByTheSinksWord(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		at   place
+		from place // where the sink began
 		ws   []sdk.Watermark
 		want place
 		// wantNext are the records that come, by epoch: the first of each.
@@ -46,6 +47,10 @@ func TestSeekGoesByTheSinksWord(t *testing.T) {
 		{name: "put back from an older backup", at: place{7, 50}, want: place{3, 0},
 			ws: []sdk.Watermark{mark(1, 50)}, wantNext: map[uint64]uint64{3: 41, 4: 1, 7: 1},
 			lost: []Span{{sdk.Epoch{1}, 51, 100}, {sdk.Epoch{2}, 1, 40}}},
+		{name: "new, and says that it has nothing of what was before it", at: place{3, 40}, from: place{3, 40}, want: place{3, 0},
+			ws: []sdk.Watermark{mark(2, 0)}, wantNext: map[uint64]uint64{3: 41, 4: 1, 7: 1}},
+		{name: "lost what it had since it began", at: place{7, 50}, from: place{3, 30}, want: place{3, 0},
+			ws: []sdk.Watermark{mark(2, 0)}, wantNext: map[uint64]uint64{3: 41, 4: 1, 7: 1}, lost: []Span{{sdk.Epoch{2}, 31, 40}}},
 		{name: "a hole that was reported before the newer epoch began", at: place{7, 50}, want: place{3, 0},
 			ws: []sdk.Watermark{mark(1, 50), mark(4, 50)}, wantNext: map[uint64]uint64{3: 41, 4: 1, 7: 51}},
 		{name: "an older epoch still open", at: place{3, 60}, want: place{3, 70},
@@ -66,7 +71,7 @@ func TestSeekGoesByTheSinksWord(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			p := plan(epochs, c.at, c.ws)
+			p := plan(epochs, c.from, c.at, c.ws)
 			cur := &Cursor{j: &Journal{epochs: epochs}, at: p.at, floors: p.floors}
 			next := map[uint64]uint64{}
 			for _, w := range cur.wantedLocked() {

@@ -302,9 +302,11 @@ func (d *delivery) rewind(to *wire.Watermark) error {
 	if d.rewinds++; d.rewinds > maxRewinds {
 		return fmt.Errorf("it asks to rewind to %v/%d again and again", mark.Epoch, mark.Sequence)
 	}
-	d.board.enter(d.board.state(), Event{
-		Error:  fmt.Sprintf("the sink is behind: rewind to %v/%d", mark.Epoch, mark.Sequence),
-		Sought: d.feed.Seek([]sdk.Watermark{mark}),
-	})
+	sought := d.feed.Seek([]sdk.Watermark{mark})
+	if len(sought.Lost)+len(sought.RolledBack) > 0 { // else it gets all that it asks for, and nobody need care
+		d.board.enter(d.board.state(), Event{
+			Error: fmt.Sprintf("the sink is behind: rewind to %v/%d", mark.Epoch, mark.Sequence), Sought: sought,
+		})
+	}
 	return nil
 }
