@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -16,7 +15,7 @@ import (
 )
 
 // keepsFeatures holds a store to the features that it names, on a few batches.
-func keepsFeatures(t *testing.T, s *sinkTest) {
+func keepsFeatures(s *sinkTest) {
 	p, _ := s.start()
 	features := p.describe().GetFeatures()
 	for i := range 3 {
@@ -26,11 +25,11 @@ func keepsFeatures(t *testing.T, s *sinkTest) {
 	defer cancel()
 	for _, part := range []struct {
 		feature string
-		run     func(*testing.T, context.Context, *process, *sinkTest) error
+		run     func(context.Context, *process, *sinkTest) error
 	}{{"check", checks}, {"export", exports}, {"compact", compacts}, {"evidence", proves}} {
-		err := part.run(t, ctx, p, s)
+		err := part.run(ctx, p, s)
 		if named := slices.Contains(features, part.feature); named && err != nil || !named && status.Code(err) != codes.Unimplemented {
-			t.Errorf("%s (named as a feature: %v): %v", part.feature, named, err)
+			s.t.Errorf("%s (named as a feature: %v): %v", part.feature, named, err)
 		}
 	}
 	s.complete(p)
@@ -50,27 +49,27 @@ func each[M any](stream grpc.ServerStreamingClient[M], err error, page func(*M))
 	return err
 }
 
-func checks(t *testing.T, ctx context.Context, p *process, _ *sinkTest) error {
+func checks(ctx context.Context, p *process, s *sinkTest) error {
 	stream, err := p.Keeper.Check(ctx, &wire.CheckRequest{})
 	return each(stream, err, func(page *wire.CheckPage) {
 		if len(page.GetFindings()) > 0 {
-			t.Errorf("check finds in a sound store: %q", page.GetFindings())
+			s.t.Errorf("check finds in a sound store: %q", page.GetFindings())
 		}
 	})
 }
 
-func exports(t *testing.T, ctx context.Context, p *process, s *sinkTest) error {
+func exports(ctx context.Context, p *process, s *sinkTest) error {
 	var file []byte
 	stream, err := p.Keeper.Export(ctx, &wire.ExportRequest{Format: wire.ExportFormat_EXPORT_JSON})
 	err = each(stream, err, func(piece *wire.Piece) { file = append(file, piece.GetData()...) })
 	// An execution is a row of `connections`, too: docs/schema.md.
 	if lines := bytes.Count(file, []byte{'\n'}); err == nil && lines != s.flows+s.execs {
-		t.Errorf("export has %d lines of JSON, want %d flows and %d executions", lines, s.flows, s.execs)
+		s.t.Errorf("export has %d lines of JSON, want %d flows and %d executions", lines, s.flows, s.execs)
 	}
 	return err
 }
 
-func compacts(_ *testing.T, ctx context.Context, p *process, _ *sinkTest) error {
+func compacts(ctx context.Context, p *process, _ *sinkTest) error {
 	done := false
 	stream, err := p.Keeper.Compact(ctx, &wire.CompactRequest{})
 	err = each(stream, err, func(m *wire.CompactProgress) { done = m.GetDone() })
@@ -80,19 +79,19 @@ func compacts(_ *testing.T, ctx context.Context, p *process, _ *sinkTest) error 
 	return err
 }
 
-func proves(t *testing.T, ctx context.Context, p *process, s *sinkTest) error {
+func proves(ctx context.Context, p *process, s *sinkTest) error {
 	next := uint64(1)
 	stream, err := p.Keeper.Evidence(ctx, &wire.EvidenceRequest{})
 	err = each(stream, err, func(page *wire.EvidencePage) {
 		for _, b := range page.GetBatches() {
 			if b.GetState() != wire.BatchEvidence_SOUND || b.GetFirst() != next {
-				t.Errorf("evidence of %d..%d is %v, want a sound batch that begins at %d", b.GetFirst(), b.GetLast(), b.GetState(), next)
+				s.t.Errorf("evidence of %d..%d is %v, want a sound batch that begins at %d", b.GetFirst(), b.GetLast(), b.GetState(), next)
 			}
 			next = b.GetLast() + 1
 		}
 	})
 	if err == nil && next != s.stream.Last+1 {
-		t.Errorf("evidence ends before %d, want it up to %d", next, s.stream.Last)
+		s.t.Errorf("evidence ends before %d, want it up to %d", next, s.stream.Last)
 	}
 	return err
 }

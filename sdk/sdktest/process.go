@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
@@ -150,6 +151,16 @@ func (p *process) refused(b *wire.Batch) codes.Code {
 	defer cancel()
 	_, err := p.Sink.Apply(ctx, request(p.t, b))
 	return status.Code(err)
+}
+
+// request is a batch ready to be delivered.
+func request(t *testing.T, b *wire.Batch) *wire.ApplyRequest {
+	t.Helper()
+	raw, err := proto.Marshal(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &wire.ApplyRequest{Codec: wire.CodecProto, Batch: raw}
 }
 
 // interrupt kills the plugin a while after a batch was handed to it, whether it has answered or not.

@@ -61,7 +61,7 @@ func manifest(t *testing.T, o Options) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, o.Command[0], append(slices.Clone(o.Command[1:]), "manifest")...)
-	cmd.Env = append([]string{}, o.Env...)
+	cmd.Env = append([]string{}, o.Env...) // nil would mean ours
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("%q manifest: %v", o.Command, err)

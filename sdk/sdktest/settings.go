@@ -3,6 +3,7 @@ package sdktest
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"strings"
 	"testing"
 
@@ -19,9 +20,7 @@ const secret = "sdktest-hunter2"
 // follows from the plugin's own schema.
 func refusesSettings(t *testing.T, o Options) {
 	wrong := map[string]string{"": `["` + secret + `"]`}
-	for key, config := range wrongTypes(t, o, start(t, o).describe().GetConfigSchema()) {
-		wrong[key] = config
-	}
+	maps.Copy(wrong, wrongTypes(t, o, start(t, o).describe().GetConfigSchema()))
 	for key, config := range wrong {
 		p, s := start(t, o), NewStream(1)
 		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)

@@ -2,15 +2,12 @@ package sdktest
 
 import (
 	"context"
-	"errors"
-	"io"
 	"testing"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -42,7 +39,7 @@ func runSink(t *testing.T, o Options, store bool) {
 	}
 	for _, part := range parts {
 		t.Run(part.name, func(t *testing.T) {
-			part.run(t, &sinkTest{Options: o, t: t, directory: t.TempDir(), stream: NewStream(1), store: store})
+			part.run(&sinkTest{Options: o, t: t, directory: t.TempDir(), stream: NewStream(1), store: store})
 		})
 	}
 }
@@ -50,81 +47,10 @@ func runSink(t *testing.T, o Options, store bool) {
 // part is one subtest about sinks.
 type part struct {
 	name string
-	run  func(*testing.T, *sinkTest)
+	run  func(*sinkTest)
 }
 
-// sinkTest is what the parts about sinks have in common.
-type sinkTest struct {
-	Options
-	t         *testing.T
-	directory string
-	stream    *Stream
-	store     bool
-	flows     int    // delivered
-	execs     int    // delivered
-	sent      uint64 // sum over the flows
-}
-
-// start starts the plugin on the test's directory.
-func (s *sinkTest) start() (*process, map[sdk.Epoch]uint64) {
-	s.t.Helper()
-	p := start(s.t, s.Options)
-	return p, p.configure(s.Options, s.stream, s.directory)
-}
-
-// next is the stream's next batch; what it holds is expected to be in the store from now on.
-func (s *sinkTest) next(records []*wire.Record) *wire.Batch {
-	for _, r := range records {
-		if f := r.GetFlow(); f != nil {
-			s.flows++
-			s.sent += f.GetSent()
-		}
-		if r.GetExec() != nil {
-			s.execs++
-		}
-	}
-	return s.stream.Next(records)
-}
-
-// complete checks that the sink holds what was delivered, nothing twice.
-func (s *sinkTest) complete(p *process) {
-	s.t.Helper()
-	switch {
-	case s.Count != nil:
-		if n, err := s.Count(s.directory); err != nil || n != s.flows {
-			s.t.Errorf("%d flows stored (%v), want %d", n, err, s.flows)
-		}
-	case s.store:
-		if sent, err := totalSent(p); err != nil || sent != s.sent {
-			s.t.Errorf("the store's total is %d bytes sent (%v), want %d", sent, err, s.sent)
-		}
-	}
-}
-
-// totalSent asks a store for the sum of everything sent.
-func totalSent(p *process) (uint64, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
-	defer cancel()
-	stream, err := p.Store.Query(ctx, &wire.Query{What: wire.Query_FLOWS})
-	if err != nil {
-		return 0, err
-	}
-	var sent uint64
-	for {
-		page, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return sent, nil
-		}
-		if err != nil {
-			return 0, err
-		}
-		for _, row := range page.GetRows() {
-			sent += row.GetMeasures().GetSent()
-		}
-	}
-}
-
-func inOrder(_ *testing.T, s *sinkTest) {
+func inOrder(s *sinkTest) {
 	p, _ := s.start()
 	for i := range 5 {
 		p.store(s.next(Records(uint64(i), 1+i*100)))
@@ -132,15 +58,11 @@ func inOrder(_ *testing.T, s *sinkTest) {
 	s.complete(p)
 }
 
-func redelivery(_ *testing.T, s *sinkTest) {
+func redelivery(s *sinkTest) {
 	p, _ := s.start()
 	batch := s.next(Records(1, 100))
 	p.store(batch)
-	p.kill()
-	p, marks := s.start()
-	if len(marks) == 0 {
-		s.t.Skip("a sink without memory gets batches at least once")
-	}
+	p, _ = s.restart(p)
 	p.store(batch) // as after a lost answer
 	p.store(batch)
 	p.store(s.next(Records(2, 10)))
@@ -148,7 +70,7 @@ func redelivery(_ *testing.T, s *sinkTest) {
 	s.complete(p)
 }
 
-func missing(t *testing.T, s *sinkTest) {
+func missing(s *sinkTest) {
 	p, _ := s.start()
 	p.store(s.next(Records(1, 10)))
 	have := s.stream.Last
@@ -158,79 +80,65 @@ func missing(t *testing.T, s *sinkTest) {
 	case r.GetAcknowledged() != nil: // a sink that does not count is free to take it
 		p.kill()
 		if _, marks := s.start(); len(marks) > 0 {
-			t.Errorf("a sink that remembers watermarks (%v) took a batch after a hole, want a rewind", marks)
+			s.t.Errorf("a sink that remembers watermarks (%v) took a batch after a hole, want a rewind", marks)
 		}
 	case r.GetRewind() != nil:
 		if mark := r.GetRewind().GetWatermark(); mark.GetSequence() != have {
-			t.Errorf("rewind to %d, want %d", mark.GetSequence(), have)
+			s.t.Errorf("rewind to %d, want %d", mark.GetSequence(), have)
 		}
 		p.store(skipped)
 		p.store(late)
 		s.complete(p)
 	default:
-		t.Errorf("a batch after a hole: %v, want it acknowledged, or a rewind", r)
+		s.t.Errorf("a batch after a hole: %v, want it acknowledged, or a rewind", r)
 	}
 }
 
-func lost(t *testing.T, s *sinkTest) {
+func lost(s *sinkTest) {
 	p, _ := s.start()
 	p.store(s.next(Records(1, 10)))
 	s.stream.Next(Records(2, 10)) // the host has dropped these
 	late := s.next(Records(3, 10))
 	if r := p.apply(late); r.GetAcknowledged() == nil && r.GetRewind() == nil {
-		t.Errorf("a batch after a hole: %v, want it acknowledged, or a rewind", r)
+		s.t.Errorf("a batch after a hole: %v, want it acknowledged, or a rewind", r)
 	}
 	p.store(late)
 	p.store(s.next(Records(4, 10)))
 	s.complete(p)
 }
 
-func resumes(t *testing.T, s *sinkTest) {
+func resumes(s *sinkTest) {
 	p, _ := s.start()
 	p.store(s.next(Records(1, 50)))
 	for i := range 3 {
-		have := s.stream.Last
-		open := s.next(Records(uint64(i), 500))
-		p.interrupt(open, 0)
-		var marks map[sdk.Epoch]uint64
-		if p, marks = s.start(); len(marks) == 0 {
-			t.Skip("a sink without memory gets batches at least once")
-		}
-		if mark := marks[s.stream.Epoch]; mark != have && mark != open.GetLast() {
-			t.Fatalf("watermark %d after kill -9, want %d or %d: a batch is stored whole or not at all", mark, have, open.GetLast())
-		}
-		p.store(open)
+		p = s.interrupt(p, s.next(Records(uint64(i), 500)), 0)
 	}
 	s.complete(p)
 }
 
-func epochs(t *testing.T, s *sinkTest) {
+func epochs(s *sinkTest) {
 	p, _ := s.start()
 	p.store(s.next(Records(1, 20)))
 	old := s.stream
 	s.stream = NewStream(2)
 	p.store(s.next(Records(2, 5)))
-	p.kill()
-	p, marks := s.start()
-	if len(marks) == 0 {
-		t.Skip("a sink without memory")
-	}
+	p, marks := s.restart(p)
 	if marks[old.Epoch] != 20 || marks[s.stream.Epoch] != 5 {
-		t.Errorf("watermarks %v, want 20 in the first epoch and 5 in the second", marks)
+		s.t.Errorf("watermarks %v, want 20 in the first epoch and 5 in the second", marks)
 	}
 	s.stream = old
 	p.store(s.next(Records(3, 5))) // undelivered batches keep the epoch they were written under
 	s.complete(p)
 }
 
-func hostile(_ *testing.T, s *sinkTest) {
+func hostile(s *sinkTest) {
 	p, _ := s.start()
 	p.store(s.next(Hostile()))
 	p.store(s.next(Records(1, 1)))
 	s.complete(p)
 }
 
-func unknownKind(_ *testing.T, s *sinkTest) {
+func unknownKind(s *sinkTest) {
 	p, _ := s.start()
 	future := &wire.Record{}
 	future.ProtoReflect().SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, 500, protowire.BytesType), []byte("news")))
@@ -239,7 +147,7 @@ func unknownKind(_ *testing.T, s *sinkTest) {
 	s.complete(p)
 }
 
-func largest(t *testing.T, s *sinkTest) {
+func largest(s *sinkTest) {
 	p, _ := s.start()
 	records := make([]*wire.Record, wire.MaxBatchRecords)
 	for i, r := range Records(1, len(records)) {
@@ -251,13 +159,13 @@ func largest(t *testing.T, s *sinkTest) {
 	}
 	batch := s.next(records)
 	if size := proto.Size(batch); size > wire.MaxBatchBytes {
-		t.Fatalf("the suite's own batch has %d bytes", size)
+		s.t.Fatalf("the suite's own batch has %d bytes", size)
 	}
 	p.store(batch)
 	s.complete(p)
 }
 
-func noBatch(t *testing.T, s *sinkTest) {
+func noBatch(s *sinkTest) {
 	p, _ := s.start()
 	hole := NewStream(1).Next(Records(1, 3))
 	hole.Records[1].Sequence = 7
@@ -265,31 +173,27 @@ func noBatch(t *testing.T, s *sinkTest) {
 	short.Last = 9
 	for name, batch := range map[string]*wire.Batch{"a hole in its records": hole, "a wrong range": short, "nothing": {}} {
 		if code := p.refused(batch); code != codes.InvalidArgument {
-			t.Errorf("a batch with %s: %v, want %v", name, code, codes.InvalidArgument)
+			s.t.Errorf("a batch with %s: %v, want %v", name, code, codes.InvalidArgument)
 		}
 	}
 	p.store(s.next(Records(1, 3)))
 	s.complete(p)
 }
 
-func drains(t *testing.T, s *sinkTest) {
+func drains(s *sinkTest) {
 	p, _ := s.start()
 	p.store(s.next(Records(1, 30)))
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	if _, err := p.Plugin.Drain(ctx, &wire.DrainRequest{}); err != nil {
-		t.Fatalf("drain: %v", err)
+		s.t.Fatalf("drain: %v", err)
 	}
 	if code := p.refused(NewStream(3).Next(Records(1, 1))); code != codes.FailedPrecondition {
-		t.Errorf("apply after drain: %v, want %v", code, codes.FailedPrecondition)
+		s.t.Errorf("apply after drain: %v, want %v", code, codes.FailedPrecondition)
 	}
-	p.kill()
-	p, marks := s.start()
-	if len(marks) == 0 {
-		t.Skip("a sink without memory")
-	}
+	p, marks := s.restart(p)
 	if marks[s.stream.Epoch] != 30 {
-		t.Errorf("watermark %v after drain, want 30", marks)
+		s.t.Errorf("watermark %v after drain, want 30", marks)
 	}
 	s.complete(p)
 }
