@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
@@ -85,7 +86,7 @@ func Root(leaves []Hash) Hash {
 	if len(leaves) == 0 {
 		return sha256.Sum256(nil)
 	}
-	level := append([]Hash(nil), leaves...)
+	level := slices.Clone(leaves)
 	var node [1 + 2*sha256.Size]byte
 	node[0] = 1
 	for len(level) > 1 {

@@ -186,10 +186,6 @@ func (s *server) hostDied() {
 	}
 }
 
-func (w Watermark) encode() *wire.Watermark {
-	return &wire.Watermark{Epoch: w.Epoch[:], Sequence: w.Sequence}
-}
-
 // configureError tells the host what will not get better by itself.
 func configureError(err error) error {
 	if errors.Is(err, ErrConfig) {

@@ -2,9 +2,11 @@ package sdk
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -169,9 +171,7 @@ func Reversed(name []byte) string {
 		return ""
 	}
 	labels := strings.Split(string(name), ".")
-	for i, j := 0, len(labels)-1; i < j; i, j = i+1, j-1 {
-		labels[i], labels[j] = labels[j], labels[i]
-	}
+	slices.Reverse(labels)
 	return EscapeString(strings.Join(labels, "."))
 }
 
@@ -213,23 +213,14 @@ func unitOf(u *wire.Unit) string {
 	if runtime := u.GetRuntime(); runtime != "" && runtime != "systemd" {
 		return ""
 	}
-	return firstOf(u.GetName(), u.GetId())
+	return cmp.Or(u.GetName(), u.GetId())
 }
 
 func containerOf(u *wire.Unit) string {
 	if runtime := u.GetRuntime(); runtime == "" || runtime == "systemd" {
 		return ""
 	}
-	return u.GetRuntime() + ":" + firstOf(u.GetId(), u.GetName())
-}
-
-func firstOf(texts ...string) string {
-	for _, text := range texts {
-		if text != "" {
-			return text
-		}
-	}
-	return ""
+	return u.GetRuntime() + ":" + cmp.Or(u.GetId(), u.GetName())
 }
 
 // truncatedOf names the columns whose text was cut before it was sent.

@@ -1,12 +1,47 @@
 package sdk
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
 
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
+
+// decodeSettings checks what the host sent, so that a plugin need not.
+func decodeSettings(r *wire.ConfigureRequest) (Settings, error) {
+	s := Settings{
+		Config:     []byte(r.GetConfig()),
+		Directory:  r.GetDirectory(),
+		ReadOnly:   r.GetReadOnly(),
+		HostSocket: r.GetHostSocket(),
+	}
+	for _, id := range []struct {
+		name string
+		to   *[16]byte
+		from []byte
+	}{
+		{"host_id", &s.HostID, r.GetHostId()},
+		{"boot_id", &s.BootID, r.GetBootId()},
+		{"epoch", (*[16]byte)(&s.Epoch), r.GetEpoch()},
+	} {
+		if len(id.from) != len(id.to) {
+			return Settings{}, fmt.Errorf("%s: %d bytes, want %d", id.name, len(id.from), len(id.to))
+		}
+		copy(id.to[:], id.from)
+	}
+	if len(bytes.TrimSpace(s.Config)) == 0 {
+		s.Config = []byte("{}")
+	}
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(s.Config, &object); err != nil || object == nil {
+		return Settings{}, errors.New("config: not a JSON object") // without the text: it may hold a secret
+	}
+	return s, nil
+}
 
 // decodeBatch decodes a request and checks everything that the contract promises to a sink.
 func decodeBatch(r *wire.ApplyRequest) (*Batch, error) {
@@ -40,7 +75,7 @@ func checkBatch(b *wire.Batch) error {
 	case len(b.GetRoot()) != 0 && len(b.GetRoot()) != 32:
 		return fmt.Errorf("batch: root: %d bytes, want 32", len(b.GetRoot()))
 	case b.GetFirst() == 0:
-		return fmt.Errorf("batch: first is 0, an epoch begins at 1")
+		return errors.New("batch: first is 0, an epoch begins at 1")
 	case count == 0 || count > wire.MaxBatchRecords:
 		return fmt.Errorf("batch: %d records, want 1 to %d", count, wire.MaxBatchRecords)
 	case b.GetLast() < b.GetFirst() || b.GetLast()-b.GetFirst() != count-1:
@@ -55,4 +90,8 @@ func checkBatch(b *wire.Batch) error {
 		}
 	}
 	return nil
+}
+
+func (w Watermark) encode() *wire.Watermark {
+	return &wire.Watermark{Epoch: w.Epoch[:], Sequence: w.Sequence}
 }
