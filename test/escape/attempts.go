@@ -21,7 +21,7 @@ import (
 const patience = 500 * time.Millisecond
 
 // try makes every attempt that ends by itself. The answer is how each failed; "" means that it got through.
-func try(t Targets) map[string]string {
+func try(t targets) map[string]string {
 	attempts := map[string]func() error{
 		"abstract socket":    func() error { return connect("unix", "@"+t.Abstract) },
 		"become root":        func() error { return unix.Setresuid(0, 0, 0) },
@@ -177,7 +177,7 @@ func raiseLimits() error {
 	if err := unix.Getrlimit(unix.RLIMIT_MSGQUEUE, &limit); err != nil {
 		return err
 	}
-	limit.Max += 1
+	limit.Max++
 	return unix.Setrlimit(unix.RLIMIT_MSGQUEUE, &limit)
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -55,7 +54,10 @@ func fill(directory string) {
 // fillUnlinked writes a file without a name.
 func fillUnlinked(directory string) {
 	file, err := os.CreateTemp(directory, "")
-	if err = errors.Join(err, os.Remove(file.Name())); err != nil {
+	if err == nil {
+		err = os.Remove(file.Name())
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "fill:", err)
 		return
 	}

@@ -18,8 +18,8 @@ import (
 	"github.com/picosnitch/picosnitch/sdk"
 )
 
-// Targets is where the attempts go, as the test has made them.
-type Targets struct {
+// targets is where the attempts go, as the test has made them.
+type targets struct {
 	Mode      string // what to do, see [escapist.Configure]
 	Directory string // the plugin's own
 
@@ -34,7 +34,10 @@ type Targets struct {
 
 func main() {
 	if len(os.Args) == 3 && os.Args[1] == "bare" {
-		bare(os.Args[2])
+		if err := bare(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "escape:", err)
+			os.Exit(1)
+		}
 		return
 	}
 	if misbehave(filepath.Base(os.Args[0])) {
@@ -44,23 +47,23 @@ func main() {
 }
 
 // bare makes the attempts as whoever calls.
-func bare(text string) {
-	var t Targets
+func bare(text string) error {
+	var t targets
 	if err := json.Unmarshal([]byte(text), &t); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
+		return fmt.Errorf("read targets: %w", err)
 	}
-	_ = json.NewEncoder(os.Stdout).Encode(try(t))
+	return json.NewEncoder(os.Stdout).Encode(try(t))
 }
 
 // escapist is a sink that forgets.
-type escapist struct{}
+type escapist struct{ sdk.Base }
 
+// Describe says what the plugin pretends to be.
 func (*escapist) Describe() sdk.Description { return sdk.Description{Name: "escape", Version: "1.0.0"} }
 
 // Configure makes the attempts that the mode names; those that never end go on in the background.
-func (*escapist) Configure(ctx context.Context, s sdk.Settings) error {
-	var t Targets
+func (*escapist) Configure(_ context.Context, s sdk.Settings) error {
+	var t targets
 	if err := json.Unmarshal(s.Config, &t); err != nil {
 		return fmt.Errorf("%w: %w", sdk.ErrConfig, err)
 	}
@@ -88,10 +91,8 @@ func (*escapist) Configure(ctx context.Context, s sdk.Settings) error {
 	return nil
 }
 
-func (*escapist) Health(context.Context) error                        { return nil }
-func (*escapist) Drain(context.Context) error                         { return nil }
-func (*escapist) Apply(context.Context, *sdk.Batch) error             { return nil }
-func (*escapist) Watermarks(context.Context) ([]sdk.Watermark, error) { return nil, nil }
+// Apply forgets.
+func (*escapist) Apply(context.Context, *sdk.Batch) error { return nil }
 
 // report writes what happened where the host's owner can read it: whole, or not at all.
 func report(directory string, results map[string]string) error {

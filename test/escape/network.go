@@ -9,7 +9,7 @@ import (
 )
 
 // tryNetwork makes the attempts of a plugin that was granted one peer. "allowed" must be the only one to succeed.
-func tryNetwork(t Targets) map[string]string {
+func tryNetwork(t targets) map[string]string {
 	return perform(map[string]func() error{
 		"allowed":         func() error { return connect("tcp", t.Allowed) },
 		"connect TCP":     func() error { return connect("tcp", t.TCP) },
