@@ -20,20 +20,20 @@ costs() {
 
 uname -r
 echo "== BPF programs: all of one call together, net of an empty program in the same run"
-$go test -run '^$' -bench ProgramCost -benchtime 200000x ./host/internal/capture >"$out" || { cat "$out"; exit 1; }
+"$go" test -run '^$' -bench ProgramCost -benchtime 200000x ./host/internal/capture >"$out" || { cat "$out"; exit 1; }
 costs <"$out"
 echo "== a daemon with its sqlite plugin"
-$go run ./test/bench -bin bin/picosnitch
+"$go" run ./test/bench -bin bin/picosnitch
 echo "== stages"
-$go test -run '^$' -bench . ./host/internal/journal ./host/internal/record ./sdk ./plugins/sqlite/internal/store | grep -E '^Benchmark'
+"$go" test -run '^$' -bench . ./host/internal/journal ./host/internal/record ./sdk ./plugins/sqlite/internal/store | grep -E '^Benchmark'
 echo "== files: SHA-256 beside sha256sum, and ten thousand programs that end at once (needs root)"
-$go test -run '^$' -bench Digest ./host/internal/identity | grep -E '^Benchmark'
-PICOSNITCH_BIN=${PICOSNITCH_BIN:-$PWD/bin/picosnitch} $go test -count=1 -run 'TestLab/volume/distinct-binaries' -v ./test/lab |
+"$go" test -run '^$' -bench Digest ./host/internal/identity | grep -E '^Benchmark'
+PICOSNITCH_BIN=${PICOSNITCH_BIN:-$PWD/bin/picosnitch} "$go" test -count=1 -run 'TestLab/volume/distinct-binaries' -v ./test/lab |
 	sed -n 's/^ *cases_volume_test.go:[0-9]*: //p'
 echo "== servers: rows stored"
-$go test -run '^$' -bench Apply ./plugins/sqlserver/internal/store | grep -E '^Benchmark'
+"$go" test -run '^$' -bench Apply ./plugins/sqlserver/internal/store | grep -E '^Benchmark'
 # Ten million rows over 30 days take some minutes to make.
 rows=${PICOSNITCH_BENCH_ROWS:-10000000}
 echo "== history: questions over $rows rows"
-PICOSNITCH_BENCH_ROWS=$rows $go test -run '^$' -v -bench Query -benchtime 3x -timeout 60m ./plugins/sqlite/internal/store |
+PICOSNITCH_BENCH_ROWS=$rows "$go" test -run '^$' -v -bench Query -benchtime 3x -timeout 60m ./plugins/sqlite/internal/store |
 	grep -E '^Benchmark'

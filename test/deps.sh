@@ -1,12 +1,12 @@
 #!/bin/sh
-# Installs the Debian packages that tests or code generation need, and says so. Usage: deps.sh test|generate
+# Installs the Debian packages that tests or code generation need, and says so. Usage: deps.sh test|kernels|generate
 set -eu
 
 # need COMMAND PACKAGE...: install the packages if the command is missing.
 need() {
-	command=$1
+	wanted=$1
 	shift
-	command -v "$command" >/dev/null 2>&1 || missing="${missing:-} $*"
+	command -v "$wanted" >/dev/null 2>&1 || missing="$missing $*"
 }
 
 missing=
@@ -22,12 +22,20 @@ test)
 	need squashfuse squashfuse
 	need fusermount3 fuse3
 	need rpmbuild rpm
-	[ -d /usr/lib/postgresql ] || missing="${missing:-} postgresql"
+	[ -d /usr/lib/postgresql ] || missing="$missing postgresql"
 	need mariadbd mariadb-server
-	[ -x /usr/bin/python3 ] || missing="${missing:-} python3"
+	[ -x /usr/bin/python3 ] || missing="$missing python3"
 	/usr/bin/python3 -c 'import grpc, google.protobuf, cryptography' 2>/dev/null ||
-		missing="${missing:-} python3-grpcio python3-protobuf python3-cryptography"
-	[ -d /usr/share/zoneinfo ] || missing="${missing:-} tzdata"
+		missing="$missing python3-grpcio python3-protobuf python3-cryptography"
+	[ -d /usr/share/zoneinfo ] || missing="$missing tzdata"
+	;;
+kernels)
+	need qemu-system-x86_64 qemu-system-x86
+	need depmod kmod
+	need cpio cpio
+	need xz xz-utils
+	need sqlite3 sqlite3
+	need ip iproute2
 	;;
 generate)
 	need clang-14 clang-14
@@ -36,7 +44,7 @@ generate)
 	[ -e /usr/include/bpf/bpf_helpers.h ] || missing="$missing libbpf-dev"
 	;;
 *)
-	echo "usage: deps.sh test|generate" >&2
+	echo "usage: deps.sh test|kernels|generate" >&2
 	exit 2
 	;;
 esac

@@ -24,14 +24,15 @@ targets() {
 # for each, which is all there is.
 fuzz() {
 	out=$4/$3.log
-	$go test -c -fuzz="^$3\$" -o "$4/$3.test" "$2" >"$out" 2>&1 &&
-		(cd "$2" && "$4/$3.test" -test.run='^$' -test.fuzz="^$3\$" -test.fuzztime="$1s" -test.parallel=1 -test.fuzzminimizetime=500ms \
-			-test.fuzzcachedir="$4/$3.corpus") >>"$out" 2>&1 || {
-		cat "$out"
-		echo "FAIL $3 ($2)"
-		return 1
-	}
-	echo "ok $3 ($2): $(grep 'execs:' "$out" | tail -n 1)"
+	if "$go" test -c -fuzz="^$3\$" -o "$4/$3.test" "$2" >"$out" 2>&1 &&
+		(cd "$2" && "$4/$3.test" -test.run='^$' -test.fuzz="^$3\$" -test.fuzztime="$1s" -test.parallel=1 \
+			-test.fuzzminimizetime=500ms -test.fuzzcachedir="$4/$3.corpus") >>"$out" 2>&1; then
+		echo "ok $3 ($2): $(grep 'execs:' "$out" | tail -n 1)"
+		return
+	fi
+	cat "$out"
+	echo "FAIL $3 ($2)"
+	return 1
 }
 
 if [ $# -eq 4 ]; then

@@ -7,15 +7,15 @@ go=${GO:-go}
 
 # packages: all but those that have a part of their own.
 packages() {
-	$go list ./... | grep -v -e /test/lab -e /test/chaos -e /plugins/sqlserver
+	"$go" list ./... | grep -v -e /test/lab -e /test/chaos -e /plugins/sqlserver
 }
 
-$go vet ./...
+"$go" vet ./...
 # shellcheck disable=SC2046
-test/part.sh unit $go test -timeout 20m $(packages)
-[ ! -d plugins/sqlserver ] || test/part.sh servers $go test -timeout 15m ./plugins/sqlserver/...
-test/part.sh lab $go test -count=1 -timeout 25m -v ./test/lab
+test/part.sh unit "$go" test -timeout 20m $(packages)
+[ ! -d plugins/sqlserver ] || test/part.sh servers "$go" test -timeout 15m ./plugins/sqlserver/...
+test/part.sh lab "$go" test -count=1 -timeout 25m -v ./test/lab
 # The same bad luck every time; make chaos tries others.
 CHAOS_SEED=${CHAOS_SEED:-21}
 export CHAOS_SEED
-test/part.sh chaos $go test -count=1 -timeout 15m -v -run 'TestChaos|TestDamagedJournal' ./test/chaos
+test/part.sh chaos "$go" test -count=1 -timeout 15m -v -run 'TestChaos|TestDamagedJournal' ./test/chaos

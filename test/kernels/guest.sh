@@ -3,6 +3,7 @@
 # init started it; run.sh wrote `env` beside it (BUILD, COMMAND, MODULES, STARTED, TREE) and reads what it leaves here.
 set -eu
 out=/run/out
+# shellcheck source=/dev/null
 . "$out/env"
 uname -r >"$out/kernel"
 
@@ -37,6 +38,7 @@ chmod 1777 "$TMPDIR"
 
 export CI=true LAB_SIZE=small LAB_PATIENCE LAB_GENERATOR="$BUILD/generator" PICOSNITCH_BIN="$COMMAND"
 export LAB_MUST LAB_RESULTS="$out/results.json"
+# shellcheck disable=SC2317 # the command that is evaluated below
 run_lab() {
 	object=$TREE/host/internal/capture/kernel_bpfel.o
 	"$BUILD/load" "$object" >"$out/programs" 2>&1 && echo 0 >"$out/programs.status"

@@ -26,22 +26,6 @@ die() {
 	exit 1
 }
 
-# install_tools installs the packages that are missing, and says so.
-install_tools() {
-	missing=
-	command -v qemu-system-x86_64 >/dev/null || missing="$missing qemu-system-x86"
-	command -v depmod >/dev/null || missing="$missing kmod"
-	command -v cpio >/dev/null || missing="$missing cpio"
-	command -v xz >/dev/null || missing="$missing xz-utils"
-	command -v sqlite3 >/dev/null || missing="$missing sqlite3"
-	command -v ip >/dev/null || missing="$missing iproute2"
-	[ -n "$missing" ] || return 0
-	echo "installing:$missing"
-	apt-get update -qq
-	# shellcheck disable=SC2086
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
-}
-
 # offered SERIES: name and version of the newest kernel package of that series that apt knows, through a meta-package.
 offered() {
 	for meta in "linux-image-$1-amd64" linux-image-amd64; do
@@ -202,7 +186,7 @@ guest_command=$*
 [ "$(id -u)" -eq 0 ] || die "root is needed: the guest reads this machine's files"
 [ -x "$command" ] || die "$command is missing: run make build first"
 command=$(realpath "$command")
-install_tools
+"$tree/test/deps.sh" kernels
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9 # one guest at a time
@@ -212,10 +196,10 @@ trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
 cd "$tree"
 export CGO_ENABLED=0
-$go build -trimpath -ldflags '-s -w' -o "$work/init" ./test/kernels/init
-$go build -trimpath -ldflags '-s -w' -o "$work/load" ./test/kernels/load
-$go build -trimpath -ldflags '-s -w' -o "$work/generator" ./test/lab/generator
-$go test -c -trimpath -ldflags '-s -w' -o "$work/lab.test" ./test/lab
+"$go" build -trimpath -ldflags '-s -w' -o "$work/init" ./test/kernels/init
+"$go" build -trimpath -ldflags '-s -w' -o "$work/load" ./test/kernels/load
+"$go" build -trimpath -ldflags '-s -w' -o "$work/generator" ./test/lab/generator
+"$go" test -c -trimpath -ldflags '-s -w' -o "$work/lab.test" ./test/lab
 
 failed=
 for s in $series; do
