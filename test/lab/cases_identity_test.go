@@ -26,6 +26,7 @@ func identityCases() []scenario {
 		{"exe-memfd", exeMemfd},
 		{"exe-setuid", exeSetuid},
 		{"exe-disguised", exeDisguised},
+		{"exe-forged", exeForged},
 		{"exe-pretender", exePretender},
 		{"exe-pid-namespace", exePidNamespace},
 		{"exe-tmpfs", exeOn((*Case).onTmpfs)},
@@ -175,6 +176,30 @@ func exeDisguised(c *Case) {
 	p.must(script.Command{Do: script.Disguise, As: "kworker/0:1"})
 	talk(server, p, "s", 55)
 	p.Finish()
+	server.Finish()
+	c.Check()
+}
+
+// exeForged has the kernel show a trusted program as its own, which any user may who has made a namespace: rows of it, and
+// of the child that it forks then, name what was executed, and somebody is told.
+func exeForged(c *Case) {
+	const trusted = "/usr/bin/true"
+	server, path := c.Start("server", c.Pair.A), filepath.Join(c.dir, "forger")
+	if err := writeExecutable(path, buildHollow(c.Binary("engine"), path)); err != nil {
+		c.Fatal(err)
+	}
+	p := c.start(launch{space: c.Pair.A, path: "/usr/bin/unshare", uid: secondUID, args: []string{"-Ur", path}})
+	p.must(script.Command{Do: script.Forge, Path: trusted})
+	pid := p.p.current().process.Pid
+	if shown, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); shown != trusted {
+		c.Fatalf("the link shows %q, %v", shown, err)
+	}
+	talk(server, p, "s", 22)
+	user := func(e *Expectation) { e.Key.UID = secondUID }
+	p.Fork("s", 11, 2, user)
+	server.Receive("s", 44)
+	c.CheckNotice(fmt.Sprintf("process %d shows %s as its program, but executes %s", pid, trusted, path))
+	p.Finish(user)
 	server.Finish()
 	c.Check()
 }

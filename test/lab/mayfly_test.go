@@ -11,7 +11,6 @@ const mayflyBytes = 100
 // buildMayfly makes a program for Linux on amd64 that connects to an address, sends mayflyBytes and ends: a few system
 // calls and no runtime, so that two cores can start thousands a second. tag makes its hash its own.
 func buildMayfly(to netip.AddrPort, tag uint32) []byte {
-	const base, headers = 0x400000, 64 + 56 // where the file is mapped; ELF and program header
 	code := []byte{
 		0xb8, 41, 0, 0, 0, // mov eax, socket
 		0xbf, 2, 0, 0, 0, // mov edi, AF_INET
@@ -28,7 +27,7 @@ func buildMayfly(to netip.AddrPort, tag uint32) []byte {
 		0x75, 21, // jnz to the end
 		0xb8, 1, 0, 0, 0, // mov eax, write
 		0x89, 0xdf, // mov edi, ebx
-		0xbe, 0, 0, 0x40, 0, // mov esi, base
+		0xbe, 0, 0, programBase >> 16, 0, // mov esi, programBase
 		0xba, mayflyBytes, 0, 0, 0, // mov edx, mayflyBytes
 		0x0f, 0x05, // syscall
 		0xeb, 2, // jmp over the next
@@ -43,23 +42,5 @@ func buildMayfly(to netip.AddrPort, tag uint32) []byte {
 	code = append(append(code, address...), 0, 0, 0, 0, 0, 0, 0, 0)
 	code = binary.LittleEndian.AppendUint32(code, tag)
 
-	file := []byte{0x7f, 'E', 'L', 'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0}
-	le := binary.LittleEndian
-	file = le.AppendUint16(file, 2)  // an executable
-	file = le.AppendUint16(file, 62) // for amd64
-	file = le.AppendUint32(file, 1)
-	file = le.AppendUint64(file, base+headers) // begins here
-	file = le.AppendUint64(file, 64)           // the program header
-	file = le.AppendUint64(file, 0)
-	file = le.AppendUint32(file, 0)
-	for _, n := range []uint16{64, 56, 1, 0, 0, 0} {
-		file = le.AppendUint16(file, n)
-	}
-	file = le.AppendUint32(file, 1) // to be loaded
-	file = le.AppendUint32(file, 5) // readable, executable
-	size := uint64(headers + len(code))
-	for _, n := range []uint64{0, base, base, size, size, 4096} {
-		file = le.AppendUint64(file, n)
-	}
-	return append(file, code...)
+	return buildCode(code)
 }

@@ -142,11 +142,11 @@ func (p *Puppet) Spawn(leave bool, path string, args ...string) {
 }
 
 // Fork makes parent and child send over the same socket at once; what the child did becomes expected rows.
-func (p *Puppet) Fork(name string, bytes, times int) {
+func (p *Puppet) Fork(name string, bytes, times int, change ...func(*Expectation)) {
 	p.c.Helper()
 	r := p.must(script.Command{Do: script.Fork, Name: name, Bytes: bytes, Times: times})
 	if r.Child == nil || len(r.Child.Flows) == 0 {
 		p.c.Fatalf("fork %s: the child gave no account", name)
 	}
-	p.c.Expect(r.Child, p.Identity(), p.Identity())
+	p.c.Expect(r.Child, p.Identity(), p.Identity(), change...)
 }

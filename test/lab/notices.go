@@ -1,0 +1,57 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// readNotices gives the texts of all notices of a database. A file that does not exist yet has none.
+func readNotices(ctx context.Context, path string) ([]string, error) {
+	db, err := openDatabase(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	rows, err := db.QueryContext(ctx, "SELECT text FROM notices ORDER BY id")
+	if err != nil {
+		return nil, fmt.Errorf("query notices of %s: %w", path, err)
+	}
+	defer rows.Close()
+	var out []string
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			return nil, fmt.Errorf("read notice: %w", err)
+		}
+		out = append(out, text)
+	}
+	return out, rows.Err()
+}
+
+// CheckNotice waits until somebody has been told this.
+func (c *Case) CheckNotice(words string) {
+	c.Helper()
+	if c.Daemon == nil {
+		return
+	}
+	for end := time.Now().Add(Deadline()); ; time.Sleep(200 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(c.Context(), Deadline())
+		notices, err := readNotices(ctx, c.Daemon.Database())
+		cancel()
+		for _, text := range notices {
+			if strings.Contains(text, words) {
+				return
+			}
+		}
+		if time.Now().After(end) {
+			c.Fatalf("no notice says %q after %v: %q, %v\n%s", words, Deadline(), notices, err, c.Daemon.LogTail())
+		}
+	}
+}
