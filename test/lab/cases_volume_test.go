@@ -26,6 +26,7 @@ func volume() []ownScenario {
 		{"100000-flows", manyFlows},
 		{"storm", storm},
 		{"distinct-binaries", distinctBinaries},
+		{"exec-storm", execStorm},
 	}
 }
 

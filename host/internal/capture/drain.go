@@ -133,15 +133,35 @@ func (k *Kernel) drain() error {
 	defer k.mu.Unlock()
 	k.generation, k.began = ended+1, moment.Boot
 	k.held = &leftover{window: w, release: func() error { return k.objects.clear(int(ended & 1)) }}
-	k.due = k.due.Add(k.options.Interval)
-	if late := time.Now(); k.due.Before(late) {
-		k.due = late.Add(k.options.Interval)
-	}
+	k.ended, k.drained = 0, time.Now()
+	k.due = nextDue(k.due, k.drained, k.options.Interval)
 	if closing {
 		k.finished = true
 		return nil
 	}
 	return nil
+}
+
+// crowded tells that a window is to end before it is due: processes that have ended keep their place in the kernel's map
+// until their window is recorded, and no user has more than a share of it. It holds those of two windows, and what comes
+// while the last one is recorded.
+func (k *Kernel) crowded() bool {
+	s := k.options.sizes()
+	return k.ended >= int(s.processes/share/4) && time.Since(k.drained) >= leastWindow
+}
+
+// leastWindow keeps whoever starts processes without end from making windows without end.
+const leastWindow = time.Second
+
+// nextDue is when the window that begins now is to end. One that ended early changes nothing for the next.
+func nextDue(due, now time.Time, interval time.Duration) time.Time {
+	if now.Before(due) {
+		return due
+	}
+	if due = due.Add(interval); due.Before(now) {
+		return now.Add(interval)
+	}
+	return due
 }
 
 // switchTo writes the control word: the next generation, or (when closing) none.

@@ -30,7 +30,9 @@ type Kernel struct {
 	record  ringbuf.Record
 	losses  *lossLedger
 
-	queue []Event // seen, not yet given out by Next; only Next touches it
+	queue   []Event   // seen, not yet given out by Next; only Next touches it and the next two
+	ended   int       // process instances, since the last drain
+	drained time.Time // last
 
 	mu         sync.Mutex
 	closing    bool
@@ -155,9 +157,10 @@ func (k *Kernel) begin() error {
 		return fmt.Errorf("switch programs on: %w", err)
 	}
 	k.generation, k.began = word.Generation, int64(word.Began)
-	k.due = time.Now().Add(k.options.Interval)
+	k.drained = time.Now()
+	k.due = k.drained.Add(k.options.Interval)
 	if k.objects.adopted {
-		k.due = time.Now()
+		k.due = k.drained
 	} else if err := k.iterate(kernelProgExistingFiles); err != nil {
 		return err
 	}
@@ -236,7 +239,7 @@ func (k *Kernel) plan() (left *Window, drain bool, wait time.Time, done bool) {
 		return k.held.window, false, time.Time{}, false
 	case k.finished:
 		return nil, false, time.Time{}, true
-	case k.closing || !time.Now().Before(k.due):
+	case k.closing || !time.Now().Before(k.due) || k.crowded():
 		return nil, true, time.Time{}, false
 	}
 	return nil, false, k.due, false

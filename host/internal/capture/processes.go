@@ -27,9 +27,11 @@ func (k *Kernel) handle(sample []byte) error {
 		k.queue = append(k.queue, &Uncounted{Process: key, Way: uncountedWay(e.Pad), Time: int64(e.Time)})
 		return nil
 	case kernelEventKindEVENT_EXIT:
+		k.ended++
 		k.queue = append(k.queue, &Exit{Key: key, Time: int64(e.Time)})
 		return nil
 	case kernelEventKindEVENT_EXEC:
+		k.ended++
 		k.queue = append(k.queue, &Exit{Key: keyOf(e.Before), Time: int64(e.Time)})
 	}
 	var p kernelProcess
