@@ -146,15 +146,15 @@ func merge(rows []*row) *row {
 
 // common empties what t and o do not have in common. A row of several processes has one that is only a user.
 func (t *tuple) common(o *tuple) {
-	if t.process != o.process {
+	if compareProcesses(t.process, o.process) != 0 {
 		uid := t.process.GetRuid()
 		if uid != o.process.GetRuid() {
 			uid = ^uint32(0) // nobody's: 0 would be root
 		}
 		t.process = &wire.Process{Ruid: uid, Euid: uid, Loginuid: ^uint32(0), Session: ^uint32(0)}
 	}
-	t.parent = same(t.parent, o.parent)
-	t.grandparent = same(t.grandparent, o.grandparent)
+	t.parent = sameProcess(t.parent, o.parent)
+	t.grandparent = sameProcess(t.grandparent, o.grandparent)
 	t.family = same(t.family, o.family)
 	t.protocol = same(t.protocol, o.protocol)
 	t.netns = same(t.netns, o.netns)
@@ -162,6 +162,14 @@ func (t *tuple) common(o *tuple) {
 	t.attribution = same(t.attribution, o.attribution)
 	t.counting = same(t.counting, o.counting)
 	t.existing = same(t.existing, o.existing)
+}
+
+// sameProcess takes no offence at another version of its message: a hash may have come while the window was summed up.
+func sameProcess(a, b *wire.Process) *wire.Process {
+	if compareProcesses(a, b) != 0 {
+		return nil
+	}
+	return a
 }
 
 func same[T comparable](a, b T) T {

@@ -317,6 +317,27 @@ func TestFlooderIsFoldedAndTheQuietStayExact(t *testing.T) {
 	}
 }
 
+func TestFoldedRowKeepsItsParentWhoseHashComesMeanwhile(t *testing.T) {
+	t.Parallel()
+	o := everything()
+	o.Rows = 8
+	parent := func() *wire.Process { return process(9, 1000, "/bin/p", "p", "p") }
+	pending, known, flooder := parent(), hashed(parent(), 1), process(1, 1000, "/tmp/f", "f", "f")
+	var in []capture.Flow
+	for i := range 100 {
+		in = append(in, tcp(1, uint64(i+1), "10.0.0.1:9", fmt.Sprintf("10.1.1.%d:53", i), 1, 1))
+	}
+	rows := flows(newHost(t, o).Window(window(in...), func(f *capture.Flow) identity.Lineage {
+		if f.Socket <= 50 {
+			return identity.Lineage{Process: flooder, Parent: pending}
+		}
+		return identity.Lineage{Process: flooder, Parent: known}
+	}))
+	if len(rows) != 1 || rows[0].Sent != 100 || rows[0].Parent.GetId().GetTgid() != 9 {
+		t.Errorf("rows: %v", rows)
+	}
+}
+
 func TestManyProcessesOfOneUserShareItsRows(t *testing.T) {
 	t.Parallel()
 	o := everything()
