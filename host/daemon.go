@@ -313,8 +313,7 @@ func (d *daemon) reportStart() {
 	_, alive, err := readPosition(d.journal)
 	if err == nil && !alive.IsZero() && !d.source.Adopted() {
 		d.pipeline.add(gap(wire.GapReason_GAP_HOST_DOWN, "the daemon was not running", alive, d.started))
-		d.fault(fmt.Sprintf("picosnitch was not running from %s to %s",
-			alive.Local().Format(time.DateTime), d.started.Format(time.DateTime)))
+		d.tellDown(alive, d.started)
 	}
 	d.reportOff()
 	d.tellEdited(d.edited)

@@ -111,3 +111,16 @@ func gapText(g *wire.Gap) string {
 	}
 	return text
 }
+
+// shortDown is a pause that a restart makes: nobody is bothered with it.
+const shortDown = time.Minute
+
+// tellDown tells how long nobody looked.
+func (d *daemon) tellDown(from, to time.Time) {
+	tell := d.fault
+	if down := to.Sub(from); down >= 0 && down < shortDown {
+		tell = d.note
+	}
+	tell(fmt.Sprintf("picosnitch was not running for %v, from %s to %s",
+		to.Sub(from).Round(time.Second), from.Local().Format(time.DateTime), to.Format(time.DateTime)))
+}

@@ -216,6 +216,14 @@ func (d *daemon) pluginStatus(name string) *wire.PluginStatus {
 	return nil
 }
 
+// stateText tells why a plugin is not what it should be. Of one that is started again it has the words of 1.0.3.
+func stateText(e supervisor.Event) string {
+	if e.State == supervisor.StateBackoff {
+		return fmt.Sprintf("plugin %s died, attempting restart: %s", e.Plugin, e.Error)
+	}
+	return fmt.Sprintf("plugin %s is %s: %s", e.Plugin, e.State, e.Error)
+}
+
 // report takes what happens to plugins into the logs, and as gaps what sink and journal do not have in common.
 func (d *daemon) report(e supervisor.Event) {
 	if e.State == supervisor.StateRunning {
@@ -224,7 +232,7 @@ func (d *daemon) report(e supervisor.Event) {
 	level := slog.LevelInfo
 	if e.Error != "" {
 		level = slog.LevelWarn
-		d.fault(fmt.Sprintf("plugin %s is %s: %s", e.Plugin, e.State, e.Error))
+		d.fault(stateText(e))
 	}
 	d.log.Log(context.Background(), level, "plugin", "name", e.Plugin, "state", e.State, "error", e.Error)
 	for _, line := range e.Tail {
