@@ -223,6 +223,17 @@ func (c *call) dbImportVerb(store *string) *cobra.Command {
 	}
 }
 
+// settled refuses a database that has changes in another file beside it: the store gets the one file only.
+func settled(path string) error {
+	for _, suffix := range []string{"-wal", "-journal"} {
+		if info, err := os.Stat(path + suffix); err == nil && info.Size() > 0 {
+			return fmt.Errorf("%s holds changes that are not in the database yet: stop the program that writes it, have sqlite3 read "+
+				"the database once, which takes them over, and repeat", sdk.EscapeString(path+suffix))
+		}
+	}
+	return nil
+}
+
 // importFile hands a store a file, and tells on standard error how far it has come.
 func (c *call) importFile(ctx context.Context, store, path string) (*wire.ImportProgress, error) {
 	file, err := os.Open(path)
@@ -236,6 +247,9 @@ func (c *call) importFile(ctx context.Context, store, path string) (*wire.Import
 	}
 	if !info.Mode().IsRegular() {
 		return nil, misuse("db import: %.80q is no file", path)
+	}
+	if err := settled(path); err != nil {
+		return nil, fmt.Errorf("db import: %w", err)
 	}
 	last := &wire.ImportProgress{}
 	name := sdk.EscapeString(filepath.Base(path))

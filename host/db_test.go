@@ -190,6 +190,12 @@ func TestAFileIsImportedAsItIs(t *testing.T) {
 	if code, _, errs := runLine(t, "db import "+path+run); code != exitFailure || !strings.Contains(errs, "ended before it was done") {
 		t.Errorf("an import that is not done: %d, %q", code, errs)
 	}
+	if err := os.WriteFile(path+"-wal", content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := runLine(t, "db import "+path+run); code != exitFailure || !strings.Contains(errs, "-wal holds changes") {
+		t.Errorf("a database with changes beside it: %d, %q", code, errs)
+	}
 }
 
 // chain makes the evidence of n batches of ten records each.

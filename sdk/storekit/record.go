@@ -2,6 +2,7 @@ package storekit
 
 import (
 	"bytes"
+	"net/netip"
 	"strings"
 
 	"golang.org/x/net/publicsuffix"
@@ -21,9 +22,12 @@ func Flow(r *wire.Record) *wire.Flow {
 
 // Site is the part of a name that somebody registered, turned round as domains are: com.example for www.example.com,
 // uk.co.example for a.b.example.co.uk. A name that is no more than a public suffix, or is none of the domain name system,
-// is its own. The text is escaped.
+// is its own. An address in place of a name, as picosnitch 1.0.3 stored it, has none: "". The text is escaped.
 func Site(name []byte) string {
 	domain := string(lower(name))
+	if _, err := netip.ParseAddr(domain); err == nil {
+		return ""
+	}
 	if site, err := publicsuffix.EffectiveTLDPlusOne(domain); err == nil && strings.HasSuffix(domain, site) {
 		domain = site
 	}

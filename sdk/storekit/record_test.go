@@ -19,7 +19,7 @@ func TestASiteIsThePartOfADomainThatSomebodyRegistered(t *testing.T) {
 	for name, want := range map[string]string{
 		"www.example.org": "org.example", "example.org": "org.example", "a.b.example.co.uk": "uk.co.example", "WWW.Example.ORG": "org.example",
 		"co.uk": "uk.co", "localhost": "localhost", "": "", "x.github.io": "io.github.x", "a\xff.org": `org.a\xff`, "_dns.resolver.arpa": "arpa.resolver",
-		"..": "..",
+		"..": "..", "34.216.184.93": "", "2001:db8::1": "",
 	} {
 		if got := Site([]byte(name)); got != want {
 			t.Errorf("%q: got %q, want %q", name, got, want)

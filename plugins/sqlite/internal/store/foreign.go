@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
@@ -168,14 +170,18 @@ func (f *foreign) record(row map[string]string) *wire.Record {
 	switch ip := remote.GetIp(); {
 	case family != 0:
 	case len(ip) == 4:
-		family = 2
+		family = unix.AF_INET
 	case len(ip) == 16:
-		family = 10
+		family = unix.AF_INET6
+	}
+	layer := wire.Layer_LAYER_SOCKET
+	if family == unix.AF_PACKET {
+		layer = wire.Layer_LAYER_PACKET // whole frames, which 2.x kept among the rest
 	}
 	flow := &wire.Flow{
 		Window: &wire.Window{Start: at, End: at, ZoneOffset: offset},
 		Sent:   uint64(integer(row["send"], 0)), Received: uint64(integer(row["recv"], 0)),
-		Layer: wire.Layer_LAYER_SOCKET, Family: family, Protocol: uint32(integer(row["protocol"], 0)), Local: local, Remote: remote,
+		Layer: layer, Family: family, Protocol: uint32(integer(row["protocol"], 0)), Local: local, Remote: remote,
 		Netns:   uint32(integer(row["netns"], 0)),
 		Process: program(row, ""), Parent: program(row, "p"), Grandparent: program(row, "g"),
 	}
@@ -199,9 +205,10 @@ func (f *foreign) time(text string) (ns int64, offset int32) {
 	return f.last, int32(seconds)
 }
 
-// program is a process as a row tells of it.
+// program is a process as a row tells of it; nil for a relative of whom it tells nothing.
 func program(row map[string]string, who string) *wire.Process {
-	if row[who+"exe"]+row[who+"name"]+row[who+"cmdline"]+row[who+"sha256"] == "" && who != "" {
+	command := arguments(row[who+"cmdline"])
+	if row[who+"exe"]+row[who+"name"]+command+row[who+"sha256"] == "" && who != "" {
 		return nil
 	}
 	x := &wire.Executable{Path: &wire.Text{Value: []byte(row[who+"exe"])}, HashStatus: wire.HashStatus_HASH_UNREADABLE}
@@ -211,7 +218,35 @@ func program(row map[string]string, who string) *wire.Process {
 		x.Package = sdk.EscapeString(row[who+"sha256"]) // the words in place of a hash that could not be had
 	}
 	return &wire.Process{Executable: x, Name: &wire.Text{Value: []byte(row[who+"name"])},
-		CommandLine: &wire.Text{Value: []byte(strings.TrimRight(row[who+"cmdline"], "\x00"))}}
+		CommandLine: &wire.Text{Value: []byte(command)}}
+}
+
+// arguments gives the arguments of a command line, separated by NUL as on the wire. Some versions stored them so. Others
+// quoted them for a shell in the way of [sdk.CommandLine]; a text that has not that form is one argument.
+func arguments(text string) string {
+	if strings.IndexByte(text, 0) >= 0 {
+		return strings.TrimRight(text, "\x00")
+	}
+	const apostrophe = `'"'"'` // between quotes
+	var line []byte
+	for i, quoted := 0, false; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && strings.HasPrefix(text[i:], apostrophe):
+			line = append(line, '\'')
+			i += len(apostrophe) - 1
+		case c == '\'':
+			quoted = !quoted
+		case c == ' ' && !quoted:
+			line = append(line, 0)
+		default:
+			line = append(line, c)
+		}
+	}
+	// One empty argument is what they made of a command line that was not known.
+	if text != "''" && sdk.CommandLine(&wire.Text{Value: line}) != sdk.EscapeString(text) {
+		return text
+	}
+	return string(line)
 }
 
 // endpoint is an address and port; a port that is not known is -1.

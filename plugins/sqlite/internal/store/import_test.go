@@ -97,10 +97,8 @@ func TestTheFirstVersionsOf103AreImportedToo(t *testing.T) {
 	}
 }
 
-func TestADatabaseOf2IsImported(t *testing.T) {
-	t.Parallel()
-	s := open(t, t.TempDir())
-	raw := makeFile(t, filepath.Join(t.TempDir(), "picosnitch.db"), `
+// tables2 are the tables of picosnitch 2.x, user_version 4, with the rows that stand for what is not known.
+const tables2 = `
 CREATE TABLE executables (id INTEGER PRIMARY KEY, exe TEXT NOT NULL, name TEXT NOT NULL, cmdline TEXT NOT NULL, sha256 TEXT NOT NULL) STRICT;
 CREATE TABLE domains (id INTEGER PRIMARY KEY, domain TEXT NOT NULL) STRICT;
 CREATE TABLE addresses (id INTEGER PRIMARY KEY, addr TEXT NOT NULL) STRICT;
@@ -108,12 +106,53 @@ CREATE TABLE connections (contime INTEGER NOT NULL, send INTEGER NOT NULL, recv 
 exe_id INTEGER NOT NULL, pexe_id INTEGER NOT NULL, gpexe_id INTEGER NOT NULL, uid INTEGER NOT NULL, family INTEGER NOT NULL,
 protocol INTEGER NOT NULL, lport INTEGER NOT NULL, rport INTEGER NOT NULL, laddr_id INTEGER NOT NULL, raddr_id INTEGER NOT NULL,
 domain_id INTEGER NOT NULL, netns INTEGER NOT NULL) STRICT;
-INSERT INTO executables VALUES (1, '/bin/a', 'a', 'a -x', ''), (2, '/bin/b', 'b', 'b', ''), (3, '/bin/c', 'c', 'c', '');
-INSERT INTO domains VALUES (1, 'org.example'); INSERT INTO addresses VALUES (1, '10.0.0.1'), (2, '2001:db8::1');
-INSERT INTO connections VALUES (1795262400, 5, 7, 3, 1, 2, 3, 1000, 10, 17, 1, 443, 1, 2, 1, 42); PRAGMA user_version = 4;`)
-	doImport(t, s, raw)
-	wantValue(t, s, "/bin/a b /bin/c 17 2001:db8::1 org.example 42 1795262400", `SELECT exe || ' ' || pname || ' ' || gexe || ' ' || protocol || ' '
-|| raddr || ' ' || domain || ' ' || netns || ' ' || (window_end / 1000000000) FROM connections`)
+INSERT INTO executables VALUES (0, '', '', '', ''); INSERT INTO domains VALUES (0, ''); INSERT INTO addresses VALUES (0, '');
+PRAGMA user_version = 4;`
+
+// TestADatabaseOf2IsImported has what 2.x writes: domains turned round, or the address where no name was known; command
+// lines quoted for a shell, two apostrophes where there was none; frames of packet sockets among the rest; and executions.
+func TestADatabaseOf2IsImported(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	raw := makeFile(t, filepath.Join(t.TempDir(), "picosnitch.db"), tables2+`
+INSERT INTO executables VALUES (1, '/bin/a', 'a', 'a -x ''two words'' ''it''"''"''s''', printf('%064x', 7)), (2, '/bin/b', 'b', 'b', ''),
+(3, '/bin/c', 'c', 'c', ''), (4, '', '', '''''', '');
+INSERT INTO domains VALUES (1, 'org.example.www'), (2, '10.0.0.9'); INSERT INTO addresses VALUES (1, '10.0.0.1'), (2, '2001:db8::1'), (3, '10.0.0.9');
+INSERT INTO connections VALUES (1795262400, 5, 7, 3, 1, 2, 3, 1000, 10, 17, 1, 443, 1, 2, 1, 42), (1795262401, 1, 2, 3, 2, 3, 4, 0, 2, 6, 2, 80, 1, 3, 2, 42),
+(1795262402, 100, 200, 9, 2, 3, 4, 0, 17, 0, 0, 0, 0, 0, 0, 42), (1795262403, 0, 0, 1, 3, 4, 4, 0, 0, 0, -1, -1, 0, 0, 0, 0);`)
+	if p := doImport(t, s, raw); p.GetRows() != 4 {
+		t.Errorf("got %v, want 4 rows", p)
+	}
+	wantValue(t, s, "/bin/a b /bin/c 17 2001:db8::1 org.example.www 42 1795262400", `SELECT exe || ' ' || pname || ' ' || gexe || ' ' || protocol
+|| ' ' || raddr || ' ' || domain || ' ' || netns || ' ' || (window_end / 1000000000) FROM connections WHERE uid = 1000`)
+	wantValue(t, s, `a -x 'two words' 'it'"'"'s' `+strings.Repeat("0", 63)+"7", "SELECT cmdline || ' ' || sha256 FROM connections WHERE uid = 1000")
+	wantValue(t, s, "/bin/b 10.0.0.9 '' ''", "SELECT exe || ' ' || domain || ' ' || quote(gexe) || ' ' || quote(gcmdline) FROM connections WHERE rport = 80")
+	wantValue(t, s, "/bin/c -1 '' ''", "SELECT exe || ' ' || lport || ' ' || quote(raddr) || ' ' || quote(pcmdline) FROM connections WHERE rport = -1")
+	wantValue(t, s, "6 9", "SELECT sum(send) || ' ' || sum(recv) FROM connections")
+	wantRows(t, s, &wire.Query{By: []string{"layer", "name"}, Where: equal("layer", "packet")}, "packet b 100/200/1")
+	wantRows(t, s, &wire.Query{By: []string{"site"}}, " 1/2/2", "org.example 5/7/1")
+	wantSound(t, s)
+}
+
+func TestArgumentsOfAnOldCommandLineAreFound(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"":                      "",
+		"''":                    "",
+		"curl -s x":             "curl\x00-s\x00x",
+		"a\x00b\x00\x00":        "a\x00b",
+		"sh -c 'a \"b\"; c' ''": "sh\x00-c\x00a \"b\"; c\x00",
+		`'a'"'"'b'`:             "a'b",
+		"it's":                  "it's",
+		"'''":                   "'''",
+		"a  b":                  "a  b",
+		`sh -c "x y"`:           `sh -c "x y"`,
+		"'a\nb' '\xff'":         "a\nb\x00\xff",
+	} {
+		if got := arguments(text); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
 }
 
 func TestAnImportThatWasInterruptedGoesOn(t *testing.T) {
