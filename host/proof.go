@@ -19,6 +19,7 @@ const (
 
 // proof is what a store can prove: its batches by epoch, and what is wrong between them.
 type proof struct {
+	store    string // stands before findings; "": the one that is checked
 	epochs   map[epochKey]*epochProof
 	order    []epochKey
 	batches  int
@@ -44,6 +45,12 @@ type batchProof struct {
 	last  uint64
 	root  [sha256.Size]byte
 	whole bool // it is a part of the chain: no gap stands for it
+	state wire.BatchEvidence_State
+}
+
+// told says whether the rows of the batch are all meant to be there, as they were delivered.
+func (b batchProof) told() bool {
+	return b.state == wire.BatchEvidence_SOUND || b.state == wire.BatchEvidence_ALTERED
 }
 
 // has tells whether there is a batch that begins with a sequence. No run has none.
@@ -55,15 +62,21 @@ func (e *epochProof) has(first uint64) bool {
 	return have
 }
 
-func newProof() *proof { return &proof{epochs: map[epochKey]*epochProof{}} }
+func newProof(store string) *proof { return &proof{store: store, epochs: map[epochKey]*epochProof{}} }
 
 // take looks at a page, whose batches come in order within their epoch.
 func (p *proof) take(page *wire.EvidencePage) error {
 	for _, b := range page.GetBatches() {
+		key := epochKey{string(b.GetHostId()), string(b.GetEpoch())}
+		if len(b.GetExtra()) > 0 {
+			p.find(key, "rows were added%s", sequencesText(b.GetExtra()))
+		}
+		if b.GetFirst() == 0 {
+			continue // no batch: only such rows
+		}
 		if p.batches++; p.batches > maxProof {
 			return fmt.Errorf("there are more than %d batches: check a shorter history", maxProof)
 		}
-		key := epochKey{string(b.GetHostId()), string(b.GetEpoch())}
 		e := p.epochs[key]
 		if e == nil {
 			e = &epochProof{batches: map[uint64]batchProof{}}
@@ -71,7 +84,7 @@ func (p *proof) take(page *wire.EvidencePage) error {
 			p.order = append(p.order, key)
 		}
 		p.judge(key, e, b)
-		kept := batchProof{last: b.GetLast(), whole: len(b.GetRoot()) == sha256.Size}
+		kept := batchProof{last: b.GetLast(), whole: len(b.GetRoot()) == sha256.Size, state: b.GetState()}
 		copy(kept.root[:], b.GetRoot())
 		e.batches[b.GetFirst()] = kept
 		e.last = b
@@ -84,7 +97,11 @@ func (p *proof) find(key epochKey, format string, args ...any) {
 		p.more++
 		return
 	}
-	p.findings = append(p.findings, key.String()+": "+fmt.Sprintf(format, args...))
+	text := key.String() + ": " + fmt.Sprintf(format, args...)
+	if p.store != "" {
+		text = p.store + ": " + text
+	}
+	p.findings = append(p.findings, text)
 }
 
 // judge finds what is wrong with a batch, and between it and the one before.
@@ -153,49 +170,6 @@ func (p *proof) hostIDs() [][]byte {
 		}
 	}
 	return hosts
-}
-
-// compare finds in what two stores differ. later is this store as it was after the other one was read: records go on coming.
-func (p *proof) compare(other, later *proof, name string) []string {
-	found := &proof{}
-	for _, key := range p.order {
-		theirs := other.epochs[key]
-		if theirs == nil {
-			found.find(key, "%s has nothing of it", name)
-			continue
-		}
-		ours := p.epochs[key]
-		for _, first := range firsts(ours.batches) {
-			compareBatch(found, key, name, first, ours.batches[first], theirs.batches)
-		}
-		for _, first := range firsts(theirs.batches) {
-			if !ours.has(first) && !later.epochs[key].has(first) && theirs.batches[first].whole {
-				found.find(key, "records %d to %d are missing here, %s has them", first, theirs.batches[first].last, name)
-			}
-		}
-	}
-	for _, key := range other.order {
-		if p.epochs[key] == nil && later.epochs[key] == nil {
-			found.find(key, "all of it is missing here, %s has it", name)
-		}
-	}
-	p.more += found.more
-	return found.findings
-}
-
-func compareBatch(found *proof, key epochKey, name string, first uint64, ours batchProof, theirs map[uint64]batchProof) {
-	their, have := theirs[first]
-	switch {
-	case !have && ours.whole:
-		found.find(key, "records %d to %d: %s does not have them", first, ours.last, name)
-	case !have || !their.whole && !ours.whole:
-	case !ours.whole:
-		found.find(key, "records %d to %d are a gap here, %s has them", first, their.last, name)
-	case !their.whole:
-		found.find(key, "records %d to %d are a gap in %s", first, ours.last, name)
-	case ours.last != their.last || ours.root != their.root:
-		found.find(key, "records %d to %d are not those that %s has: one of the two was altered", first, ours.last, name)
-	}
 }
 
 func firsts(batches map[uint64]batchProof) []uint64 {

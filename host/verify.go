@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,11 +15,14 @@ import (
 )
 
 const verifyLong = `Check the history against itself: every batch of records carries a hash of its rows, chained to the batch before it. What is
-missing, was altered or does not fit is named; what retention removed, and what the store left out on purpose, is counted.
+missing, was added, was altered or does not fit is named; what retention removed, and what the store left out on purpose, is
+counted.
 
-With --against, also compare it with another store, such as an SQL server that this machine can only add to. Only that proves
-anything against somebody who has been root on this machine: who can rewrite the whole local history can rewrite its hashes
-too. What only one of the two has ever had (one of them was set up later) is told as missing.
+With --against, also check another store, such as an SQL server that this machine can only add to, and compare the two. Rows
+that differ are named with what differs. Only that proves anything against somebody who has been root on this machine: who can
+rewrite the whole local history can rewrite its hashes too. What one of the two never got, since it was set up later, is told
+as missing. What is still waiting to be delivered is not: it is counted. Without the daemon nobody knows what waits; then
+nothing behind the last batch of the other store is compared.
 
 The exit code is 0 if nothing was found, 1 if something was, or after a failure.`
 
@@ -41,20 +47,21 @@ func (c *call) verify(ctx context.Context, store, against string) error {
 	if err != nil {
 		return err
 	}
-	findings := own.findings
+	findings, facts := own.findings, own.facts()
 	if against != "" {
-		other, err := c.evidenceFor(ctx, against, own)
+		compared, err := c.compare(ctx, own, store, against)
 		if err != nil {
 			return err
 		}
-		// What came meanwhile is in the other one, too: only what this one still lacks afterwards is missing.
-		later, err := c.evidence(ctx, store)
+		rows, err := c.differences(ctx, store, against, compared.doubts)
 		if err != nil {
 			return err
 		}
-		findings = append(findings, own.compare(other, later, against)...)
+		own.more += compared.theirs.more + compared.found.more
+		findings = slices.Concat(findings, compared.theirs.findings, compared.found.findings, rows)
+		facts = append(own.facts(), compared.facts()...)
 	}
-	if err := writeLines(c.out, "found: ", findings, own.facts()); err != nil {
+	if err := writeLines(c.out, "found: ", findings, facts); err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
 	if len(findings) > 0 {
@@ -64,21 +71,68 @@ func (c *call) verify(ctx context.Context, store, against string) error {
 	return err
 }
 
+// compare reads what another store holds of the same hosts, and then this one again: what came meanwhile is in the other
+// one, too, and only what this one still lacks afterwards is missing.
+func (c *call) compare(ctx context.Context, own *proof, store, against string) (*comparison, error) {
+	compared := &comparison{ours: own, name: against}
+	before, running, err := c.deliveries(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if compared.theirs, err = c.evidenceFor(ctx, against, own); err != nil {
+		return nil, err
+	}
+	compared.running, compared.sent = running, markOf(before, against)
+	if !running {
+		compared.sent = reached(own.order, compared.theirs)
+	}
+	after, _, err := c.deliveries(ctx)
+	if err != nil {
+		return nil, err
+	}
+	compared.kept = markOf(after, cmp.Or(store, defaultStore))
+	if compared.later, err = c.evidence(ctx, store); err != nil {
+		return nil, err
+	}
+	compared.compare()
+	return compared, nil
+}
+
+// deliveries asks the daemon how far each plugin is, if it runs.
+func (c *call) deliveries(ctx context.Context) (list []*wire.PluginStatus, running bool, err error) {
+	runDir, err := c.runDir()
+	if err != nil {
+		return nil, false, err
+	}
+	client, err := api.Dial(runDir)
+	if errors.Is(err, api.ErrNotRunning) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("verify: %w", err)
+	}
+	defer func() { _ = client.Close() }()
+	if list, err = client.Plugins(ctx); err != nil {
+		return nil, false, fmt.Errorf("verify: %w", err)
+	}
+	return list, true, nil
+}
+
 // evidence reads what a store holds of every host.
 func (c *call) evidence(ctx context.Context, store string) (*proof, error) {
-	own := newProof()
+	own := newProof("")
 	err := c.keep(ctx, "verify", store, true, func(k *api.Keeper) error {
-		return k.Evidence(ctx, store, nil, func(p *wire.EvidencePage) error { return own.take(p) })
+		return k.Evidence(ctx, &wire.EvidenceRequest{Store: store}, own.take)
 	})
 	return own, err
 }
 
 // evidenceFor reads what another store holds of the same hosts.
 func (c *call) evidenceFor(ctx context.Context, store string, own *proof) (*proof, error) {
-	other := newProof()
+	other := newProof(store)
 	err := c.keep(ctx, "verify --against "+store, store, true, func(k *api.Keeper) error {
 		for _, host := range own.hostIDs() {
-			if err := k.Evidence(ctx, store, host, func(p *wire.EvidencePage) error { return other.take(p) }); err != nil {
+			if err := k.Evidence(ctx, &wire.EvidenceRequest{Store: store, HostId: host}, other.take); err != nil {
 				return err
 			}
 		}

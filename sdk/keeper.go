@@ -41,8 +41,8 @@ type Compacter interface {
 // Witness proves what it holds.
 type Witness interface {
 	Store
-	// Evidence calls page with batches in order: of hostID alone if it is not empty.
-	Evidence(ctx context.Context, hostID []byte, page func(*wire.EvidencePage) error) error
+	// Evidence calls page with batches in order: those that the request is about, which has no epoch without a host.
+	Evidence(ctx context.Context, r *wire.EvidenceRequest, page func(*wire.EvidencePage) error) error
 }
 
 // Verdicts judges files.

@@ -102,8 +102,11 @@ func (k *keeperServer) Evidence(r *wire.EvidenceRequest, stream grpc.ServerStrea
 	if n := len(r.GetHostId()); n != 0 && n != 16 {
 		return status.Errorf(codes.InvalidArgument, "evidence: host_id: %d bytes, want 16, or none for every host", n)
 	}
+	if n := len(r.GetEpoch()); n != 0 && (n != 16 || len(r.GetHostId()) == 0) {
+		return status.Errorf(codes.InvalidArgument, "evidence: epoch: %d bytes, want 16 and a host_id, or none for every epoch", n)
+	}
 	return k.run(stream.Context(), "evidence", false, func(ctx context.Context) error {
-		return witness.Evidence(ctx, r.GetHostId(), bounded(stream.Send))
+		return witness.Evidence(ctx, r, bounded(stream.Send))
 	})
 }
 

@@ -43,7 +43,7 @@ func (k *keeper) Compact(_ context.Context, progress func(*wire.CompactProgress)
 	return repeat(k, func(i int) error { return progress(&wire.CompactProgress{Before: 9, After: uint64(i)}) })
 }
 
-func (k *keeper) Evidence(_ context.Context, _ []byte, page func(*wire.EvidencePage) error) error {
+func (k *keeper) Evidence(_ context.Context, _ *wire.EvidenceRequest, page func(*wire.EvidencePage) error) error {
 	return repeat(k, func(i int) error { return page(&wire.EvidencePage{Batches: []*wire.BatchEvidence{{First: uint64(i)}}}) })
 }
 

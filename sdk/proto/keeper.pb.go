@@ -605,6 +605,8 @@ type EvidenceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Store         string                 `protobuf:"bytes,1,opt,name=store,proto3" json:"store,omitempty"`
 	HostId        []byte                 `protobuf:"bytes,2,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"` // empty: every host of the store
+	Epoch         []byte                 `protobuf:"bytes,3,opt,name=epoch,proto3" json:"epoch,omitempty"`                 // not empty: of the batch of that host and epoch alone that begins at first, with its leaves
+	First         uint64                 `protobuf:"varint,4,opt,name=first,proto3" json:"first,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -653,8 +655,22 @@ func (x *EvidenceRequest) GetHostId() []byte {
 	return nil
 }
 
+func (x *EvidenceRequest) GetEpoch() []byte {
+	if x != nil {
+		return x.Epoch
+	}
+	return nil
+}
+
+func (x *EvidenceRequest) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
 // EvidencePage is what a store can prove about the batches that it holds (docs/wire.md, hash chain), in the order of the
-// epochs' first rows and of sequences.
+// epochs' first rows and of sequences. Behind them come, with a first of 0, epochs that have rows of no batch: their extra.
 type EvidencePage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Batches       []*BatchEvidence       `protobuf:"bytes,1,rep,name=batches,proto3" json:"batches,omitempty"`
@@ -712,6 +728,8 @@ type BatchEvidence struct {
 	Altered       []uint64               `protobuf:"varint,9,rep,packed,name=altered,proto3" json:"altered,omitempty"` // sequences whose rows give another leaf; at most 1000
 	Start         int64                  `protobuf:"varint,10,opt,name=start,proto3" json:"start,omitempty"`           // of the earliest window, UTC ns
 	End           int64                  `protobuf:"varint,11,opt,name=end,proto3" json:"end,omitempty"`
+	Extra         []uint64               `protobuf:"varint,12,rep,packed,name=extra,proto3" json:"extra,omitempty"` // sequences of rows that no batch has, or that are there twice; at most 1000
+	Leaves        []byte                 `protobuf:"bytes,13,opt,name=leaves,proto3" json:"leaves,omitempty"`       // only if this batch was asked for: that of each row from first to last, zeros where there is none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -823,6 +841,20 @@ func (x *BatchEvidence) GetEnd() int64 {
 	return 0
 }
 
+func (x *BatchEvidence) GetExtra() []uint64 {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
+func (x *BatchEvidence) GetLeaves() []byte {
+	if x != nil {
+		return x.Leaves
+	}
+	return nil
+}
+
 var File_keeper_proto protoreflect.FileDescriptor
 
 const file_keeper_proto_rawDesc = "" +
@@ -857,12 +889,14 @@ const file_keeper_proto_rawDesc = "" +
 	"\x0fCompactProgress\x12\x16\n" +
 	"\x06before\x18\x01 \x01(\x04R\x06before\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x04R\x05after\x12\x12\n" +
-	"\x04done\x18\x03 \x01(\bR\x04done\"@\n" +
+	"\x04done\x18\x03 \x01(\bR\x04done\"l\n" +
 	"\x0fEvidenceRequest\x12\x14\n" +
 	"\x05store\x18\x01 \x01(\tR\x05store\x12\x17\n" +
-	"\ahost_id\x18\x02 \x01(\fR\x06hostId\"K\n" +
+	"\ahost_id\x18\x02 \x01(\fR\x06hostId\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\fR\x05epoch\x12\x14\n" +
+	"\x05first\x18\x04 \x01(\x04R\x05first\"K\n" +
 	"\fEvidencePage\x12;\n" +
-	"\abatches\x18\x01 \x03(\v2!.picosnitch.wire.v1.BatchEvidenceR\abatches\"\xfc\x02\n" +
+	"\abatches\x18\x01 \x03(\v2!.picosnitch.wire.v1.BatchEvidenceR\abatches\"\xaa\x03\n" +
 	"\rBatchEvidence\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\fR\x06hostId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\fR\x05epoch\x12\x14\n" +
@@ -875,7 +909,9 @@ const file_keeper_proto_rawDesc = "" +
 	"\aaltered\x18\t \x03(\x04R\aaltered\x12\x14\n" +
 	"\x05start\x18\n" +
 	" \x01(\x03R\x05start\x12\x10\n" +
-	"\x03end\x18\v \x01(\x03R\x03end\"G\n" +
+	"\x03end\x18\v \x01(\x03R\x03end\x12\x14\n" +
+	"\x05extra\x18\f \x03(\x04R\x05extra\x12\x16\n" +
+	"\x06leaves\x18\r \x01(\fR\x06leaves\"G\n" +
 	"\x05State\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\t\n" +
 	"\x05SOUND\x10\x01\x12\v\n" +

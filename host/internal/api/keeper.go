@@ -57,11 +57,11 @@ func (k *Keeper) Compact(ctx context.Context, store string, progress func(*wire.
 	return each(stream.Recv, progress)
 }
 
-// Evidence hands page what a store can prove, of one host or, with nil, of all.
-func (k *Keeper) Evidence(ctx context.Context, store string, hostID []byte, page func(*wire.EvidencePage) error) error {
+// Evidence hands page what a store can prove of the batches that the request is about.
+func (k *Keeper) Evidence(ctx context.Context, r *wire.EvidenceRequest, page func(*wire.EvidencePage) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := k.client.Evidence(ctx, &wire.EvidenceRequest{Store: store, HostId: hostID})
+	stream, err := k.client.Evidence(ctx, r)
 	if err != nil {
 		return clientError(err)
 	}

@@ -131,7 +131,7 @@ func checkSums(ctx context.Context, tx *sql.Tx, found func(string) error) error 
 // checkChain looks whether each batch follows the one before it, and whether its rows give its root.
 func checkChain(ctx context.Context, tx *sql.Tx, found func(string) error) error {
 	var before *wire.BatchEvidence
-	return eachProof(ctx, tx, nil, func(e *wire.BatchEvidence) error {
+	return eachProof(ctx, tx, &wire.EvidenceRequest{}, func(e *wire.BatchEvidence) error {
 		name := fmt.Sprintf("run %x, batch %d..%d: ", e.GetEpoch(), e.GetFirst(), e.GetLast())
 		if b := before; b != nil && string(b.GetEpoch()) == string(e.GetEpoch()) && b.GetLast()+1 == e.GetFirst() &&
 			len(b.GetRoot()) > 0 && len(e.GetPrevious()) > 0 { // without these it is no link of the chain
@@ -144,6 +144,9 @@ func checkChain(ctx context.Context, tx *sql.Tx, found func(string) error) error
 		before = e
 		if e.GetState() != wire.BatchEvidence_ALTERED {
 			return nil
+		}
+		if n := len(e.GetExtra()); n > 0 {
+			return found(fmt.Sprintf("run %x: %d or more rows are of no batch, or there twice, the first is record %d", e.GetEpoch(), n, e.GetExtra()[0]))
 		}
 		if n := len(e.GetMissing()); n > 0 {
 			return found(fmt.Sprintf("%s%d or more of its records are missing, the first is %d", name, n, e.GetMissing()[0]))

@@ -14,15 +14,15 @@ import (
 
 const (
 	evidencePage = 256  // batches
-	maxMissing   = 1000 // sequences named per batch
+	maxNamed     = 1000 // sequences named per batch
 )
 
 // Evidence makes the Merkle root of every batch again from the rows themselves, see [sdk.Witness]. Which row was changed
-// cannot be told from a root: only what is missing is named.
-func (s *Store) Evidence(ctx context.Context, hostID []byte, page func(*wire.EvidencePage) error) error {
+// cannot be told from a root: only what is missing, or too much, is named.
+func (s *Store) Evidence(ctx context.Context, r *wire.EvidenceRequest, page func(*wire.EvidencePage) error) error {
 	return s.reading(ctx, func(tx *sql.Tx) error {
 		out := &wire.EvidencePage{}
-		err := eachProof(ctx, tx, hostID, func(e *wire.BatchEvidence) error {
+		err := eachProof(ctx, tx, r, func(e *wire.BatchEvidence) error {
 			if out.Batches = append(out.Batches, e); len(out.Batches) < evidencePage {
 				return nil
 			}
@@ -59,10 +59,20 @@ func (s *Store) reading(ctx context.Context, f func(*sql.Tx) error) error {
 type proof struct {
 	*wire.BatchEvidence
 	id, start, stop int64
+	found           map[uint64]sdk.Hash // leaves of the rows that there are
 }
 
-// eachProof calls take with the evidence of each batch that the host delivered, run by run.
-func eachProof(ctx context.Context, tx *sql.Tx, hostID []byte, take func(*wire.BatchEvidence) error) error {
+// add notes the leaf of a row. One that the batch does not have, or has already, is too much.
+func (p proof) add(sequence uint64, leaf sdk.Hash) {
+	if _, twice := p.found[sequence]; !twice && sequence >= p.First && sequence <= p.Last {
+		p.found[sequence] = leaf
+	} else if len(p.Extra) < maxNamed {
+		p.Extra = append(p.Extra, sequence)
+	}
+}
+
+// eachProof calls take with the evidence of each batch that the host delivered, run by run, and then with rows of none.
+func eachProof(ctx context.Context, tx *sql.Tx, r *wire.EvidenceRequest, take func(*wire.BatchEvidence) error) error {
 	var floor int64
 	if err := tx.QueryRowContext(ctx, "SELECT value FROM state WHERE name = 'floor'").Scan(&floor); err != nil {
 		return fmt.Errorf("evidence: %w", err)
@@ -74,23 +84,26 @@ func eachProof(ctx context.Context, tx *sql.Tx, hostID []byte, take func(*wire.B
 	defer rows.close()
 	leaf := leafMaker()
 	for after := (proof{BatchEvidence: &wire.BatchEvidence{}}); ; {
-		list, err := proofs(ctx, tx, hostID, after)
-		if err != nil || len(list) == 0 {
+		list, err := proofs(ctx, tx, r, after)
+		if err != nil {
 			return err
 		}
+		if len(list) == 0 {
+			return strays(ctx, tx, r, take)
+		}
 		for _, p := range list {
-			leaves := make(map[uint64]sdk.Hash)
-			err := rows.each(ctx, "f.id BETWEEN ? AND ?", []any{p.start, p.stop}, func(r flatRow) error {
-				leaves[uint64(r.sequence)] = leaf(r)
+			p.found = make(map[uint64]sdk.Hash)
+			err := rows.each(ctx, "f.id BETWEEN ? AND ?", []any{p.start, p.stop}, func(row flatRow) error {
+				p.add(uint64(row.sequence), leaf(row))
 				return nil
 			})
 			if err == nil {
-				err = keptWhole(ctx, tx, p, leaves)
+				err = keptWhole(ctx, tx, p)
 			}
 			if err != nil {
 				return err
 			}
-			p.judge(leaves, floor)
+			p.judge(floor, len(r.GetEpoch()) > 0)
 			if err := take(p.BatchEvidence); err != nil {
 				return err
 			}
@@ -111,11 +124,12 @@ func leafMaker() func(flatRow) sdk.Hash {
 }
 
 // proofs reads some batches behind another one, in the order of their runs and sequences.
-func proofs(ctx context.Context, tx *sql.Tx, hostID []byte, after proof) ([]proof, error) {
+func proofs(ctx context.Context, tx *sql.Tx, r *wire.EvidenceRequest, after proof) ([]proof, error) {
 	rows, err := tx.QueryContext(ctx, `SELECT b.id, e.host_id, e.epoch, b.first, b.last, b.previous, b.root, b.oldest, b.newest,
 b.start, b.stop FROM batches b JOIN epochs e ON e.id = b.epoch WHERE e.origin = '' AND (length(?1) = 0 OR e.host_id = ?1)
+AND (length(?4) = 0 OR e.epoch = ?4 AND b.first = ?5)
 AND (b.epoch, b.first) > (coalesce((SELECT epoch FROM batches WHERE id = ?2), 0), ?3) ORDER BY b.epoch, b.first LIMIT 256`,
-		blob(hostID), after.id, int64(after.First))
+		blob(r.GetHostId()), after.id, int64(after.First), blob(r.GetEpoch()), int64(r.GetFirst()))
 	if err != nil {
 		return nil, fmt.Errorf("evidence: %w", err)
 	}
@@ -150,7 +164,7 @@ func canonical(kind sdk.Kind) func([]sdk.Value) []sdk.Value {
 }
 
 // keptWhole adds the leaves of records that are kept as they came.
-func keptWhole(ctx context.Context, tx *sql.Tx, p proof, leaves map[uint64]sdk.Hash) error {
+func keptWhole(ctx context.Context, tx *sql.Tx, p proof) error {
 	b := &wire.Batch{HostId: p.HostId, Epoch: p.Epoch}
 	rows, err := tx.QueryContext(ctx, `SELECT record FROM gaps WHERE batch = ?1 UNION ALL SELECT record FROM notices WHERE batch = ?1
 UNION ALL SELECT record FROM events WHERE batch = ?1`, p.id)
@@ -165,24 +179,62 @@ UNION ALL SELECT record FROM events WHERE batch = ?1`, p.id)
 		}
 		r := &wire.Record{}
 		if proto.Unmarshal(raw, r) == nil { // else it is missing, which is said
-			leaves[r.GetSequence()] = sdk.Leaf(sdk.KindOf(r), sdk.Row(r, b))
+			p.add(r.GetSequence(), sdk.Leaf(sdk.KindOf(r), sdk.Row(r, b)))
 		}
 	}
 	return rows.Err()
 }
 
-// judge compares the leaves that there are with the root.
-func (p proof) judge(leaves map[uint64]sdk.Hash, floor int64) {
-	list := make([]sdk.Hash, 0, len(leaves))
+// strays tells of rows that no batch has: their number lies in the range of none.
+func strays(ctx context.Context, tx *sql.Tx, r *wire.EvidenceRequest, take func(*wire.BatchEvidence) error) error {
+	if len(r.GetEpoch()) > 0 {
+		return nil
+	}
+	rows, err := tx.QueryContext(ctx, `SELECT e.host_id, e.epoch, f.sequence FROM flows f JOIN batches b ON b.id = f.batch
+JOIN epochs e ON e.id = b.epoch WHERE f.id NOT BETWEEN b.start AND b.stop AND (length(?1) = 0 OR e.host_id = ?1)
+ORDER BY e.id, f.sequence LIMIT ?2`, blob(r.GetHostId()), maxNamed)
+	if err != nil {
+		return fmt.Errorf("evidence: %w", err)
+	}
+	defer rows.Close()
+	var list []*wire.BatchEvidence
+	for rows.Next() {
+		var (
+			host, epoch []byte
+			sequence    int64
+		)
+		if err := rows.Scan(&host, &epoch, &sequence); err != nil {
+			return fmt.Errorf("evidence: %w", err)
+		}
+		if n := len(list); n == 0 || !bytes.Equal(list[n-1].Epoch, epoch) || !bytes.Equal(list[n-1].HostId, host) {
+			list = append(list, &wire.BatchEvidence{HostId: host, Epoch: epoch, State: wire.BatchEvidence_ALTERED})
+		}
+		last := list[len(list)-1]
+		last.Extra = append(last.Extra, uint64(sequence))
+	}
+	for _, e := range list {
+		if err := take(e); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// judge compares the leaves that there are with the root. told says that they are part of the answer.
+func (p proof) judge(floor int64, told bool) {
+	list := make([]sdk.Hash, 0, len(p.found))
 	complete := true
 	for sequence := p.First; sequence <= p.Last; sequence++ {
-		leaf, ok := leaves[sequence]
+		leaf, ok := p.found[sequence]
+		if told {
+			p.Leaves = append(p.Leaves, leaf[:]...)
+		}
 		if ok {
 			list = append(list, leaf)
 			continue
 		}
 		complete = false
-		if len(p.Missing) < maxMissing {
+		if len(p.Missing) < maxNamed {
 			p.Missing = append(p.Missing, sequence)
 		}
 	}
@@ -190,6 +242,8 @@ func (p proof) judge(leaves map[uint64]sdk.Hash, floor int64) {
 	switch {
 	case !complete && p.Start < floor:
 		p.State, p.Missing = wire.BatchEvidence_EXPIRED, nil
+	case len(p.Extra) > 0:
+		p.State = wire.BatchEvidence_ALTERED
 	case len(p.Root) != len(root):
 		p.State = wire.BatchEvidence_UNKNOWN // it came without one: it was made for this store alone
 	case complete && bytes.Equal(root[:], p.Root):

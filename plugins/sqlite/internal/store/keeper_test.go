@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,7 +56,7 @@ func chained(t *testing.T) *Store {
 func evidence(t *testing.T, s *Store, hostID []byte) []*wire.BatchEvidence {
 	t.Helper()
 	var list []*wire.BatchEvidence
-	err := s.Evidence(t.Context(), hostID, func(p *wire.EvidencePage) error {
+	err := s.Evidence(t.Context(), &wire.EvidenceRequest{HostId: hostID}, func(p *wire.EvidencePage) error {
 		list = append(list, p.GetBatches()...)
 		return nil
 	})
@@ -138,6 +139,9 @@ func TestWhatWasAlteredMissingOrExpiredIsTold(t *testing.T) {
 		{"a number", "UPDATE flows SET sent = sent + 1 WHERE id = 5", "altered sound sound sound", "not those that were delivered"},
 		{"a shared text", "UPDATE executables SET exe = '/bin/innocent' WHERE exe = '/bin/long'", "sound altered sound sound", "not those"},
 		{"a row", "DELETE FROM connections WHERE id = 5", "altered sound sound sound", "missing, the first is 5"},
+		{"a row too much", "INSERT INTO flows SELECT 1 + (SELECT max(id) FROM flows), batch, 7777, " + columnsBehindKey + " FROM flows WHERE id = 5",
+			"sound sound sound sound altered", "1 or more rows are of no batch, or there twice, the first is record 7777"},
+		{"a row twice", "UPDATE flows SET sequence = 5 WHERE id = 6", "altered sound sound sound", "the first is record 5"},
 		{"a notice", "DELETE FROM notices", "sound sound sound altered", "missing"},
 		{"a root", "UPDATE batches SET root = zeroblob(32) WHERE id = 3", "sound sound altered sound", "does not follow"},
 		{"a sum", "UPDATE program_sums SET received = received + 1 WHERE width = 86400", "sound sound sound sound", "program_sums of 86400 s differs"},
@@ -156,6 +160,33 @@ func TestWhatWasAlteredMissingOrExpiredIsTold(t *testing.T) {
 				t.Errorf("check: got %q, want %q", got, c.finding)
 			}
 		})
+	}
+}
+
+// columnsBehindKey are those of flows that follow id, batch and sequence.
+const columnsBehindKey = "kind, window, actor, remote, trait, lport, socket, sent, received, sends, receives, connects, accepts, failures, listens"
+
+func TestTheEvidenceOfOneBatchHasItsLeaves(t *testing.T) {
+	t.Parallel()
+	s := chained(t)
+	all := evidence(t, s, nil)
+	if len(all[1].GetLeaves()) != 0 {
+		t.Error("leaves that nobody asked for")
+	}
+	ask := &wire.EvidenceRequest{HostId: all[1].GetHostId(), Epoch: all[1].GetEpoch(), First: all[1].GetFirst()}
+	var got []*wire.BatchEvidence
+	if err := s.Evidence(t.Context(), ask, func(p *wire.EvidencePage) error { got = append(got, p.GetBatches()...); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 1 || got[0].GetFirst() != ask.First {
+		t.Fatalf("got %v, want one batch", got)
+	}
+	var leaves []sdk.Hash
+	for part := range slices.Chunk(got[0].GetLeaves(), len(sdk.Hash{})) {
+		leaves = append(leaves, sdk.Hash(part))
+	}
+	if root := sdk.Root(leaves); !bytes.Equal(root[:], got[0].GetRoot()) {
+		t.Errorf("%d leaves give another root", len(leaves))
 	}
 }
 

@@ -19,11 +19,14 @@ const (
 )
 
 // Evidence tells of every batch whether its rows still give the root that came with it, see [sdk.Witness].
-func (s *Store) Evidence(ctx context.Context, hostID []byte, page func(*wire.EvidencePage) error) error {
+func (s *Store) Evidence(ctx context.Context, r *wire.EvidenceRequest, page func(*wire.EvidencePage) error) error {
 	return s.reading(ctx, "evidence", func(a *answerer) error {
 		w := &witness{session: a.session, base: a.base, page: &wire.EvidencePage{},
 			send: func(p *wire.EvidencePage) error { return a.refuse(page(p)) }}
-		return w.testify(ctx, hex.EncodeToString(hostID))
+		if len(r.GetEpoch()) > 0 {
+			return w.one(ctx, run{hex.EncodeToString(r.GetHostId()), hex.EncodeToString(r.GetEpoch())}, int64(r.GetFirst()))
+		}
+		return w.testify(ctx, hex.EncodeToString(r.GetHostId()))
 	})
 }
 
@@ -31,6 +34,7 @@ func (s *Store) Evidence(ctx context.Context, hostID []byte, page func(*wire.Evi
 type witness struct {
 	session server.Session
 	base    string
+	told    bool // leaves are part of the answer
 	page    *wire.EvidencePage
 	send    func(*wire.EvidencePage) error
 }
@@ -38,11 +42,13 @@ type witness struct {
 // run is one run of a host.
 type run struct{ host, epoch string }
 
+// testify tells of every batch, and then of rows that no batch has.
 func (w *witness) testify(ctx context.Context, host string) error {
 	runs, err := w.runs(ctx, host)
 	if err != nil {
 		return err
 	}
+	strays := &strays{witness: w, host: host, runs: make(map[run]*cover)}
 	for _, r := range runs {
 		for after := int64(math.MinInt64); ; {
 			batches, err := w.batches(ctx, r, after)
@@ -52,12 +58,34 @@ func (w *witness) testify(ctx context.Context, host string) error {
 			if len(batches) == 0 {
 				break
 			}
+			strays.skip(r, batches)
 			if err := w.check(ctx, r, batches); err != nil {
 				return err
 			}
 			after = batches[len(batches)-1].first
 		}
 	}
+	if err := strays.find(ctx); err != nil {
+		return err
+	}
+	return w.flush()
+}
+
+// one tells of the batch of a run that begins there, with its leaves.
+func (w *witness) one(ctx context.Context, r run, first int64) error {
+	batches, err := w.batches(ctx, r, first-1)
+	if err != nil || len(batches) == 0 || batches[0].first != first {
+		return err
+	}
+	w.told = true
+	if err := w.check(ctx, r, batches[:1]); err != nil {
+		return err
+	}
+	return w.flush()
+}
+
+// flush sends what is left of the last page.
+func (w *witness) flush() error {
 	if len(w.page.Batches) == 0 {
 		return nil
 	}
@@ -66,8 +94,13 @@ func (w *witness) testify(ctx context.Context, host string) error {
 
 // runs lists the hosts' runs, of one host if it is named, in the order in which they began.
 func (w *witness) runs(ctx context.Context, host string) ([]run, error) {
-	rows, err := w.session.Query(ctx, `SELECT "host_id", "epoch" FROM `+server.Quote(w.base+batchesTable)+
-		` WHERE "host_id" = $1 OR $2 = '' GROUP BY "host_id", "epoch" ORDER BY "host_id", min("number"), "epoch"`, host, host)
+	return w.listed(ctx, batchesTable, host, `min("number"), `)
+}
+
+// listed lists the runs that a table has rows of, host by host.
+func (w *witness) listed(ctx context.Context, suffix, host, order string) ([]run, error) {
+	rows, err := w.session.Query(ctx, `SELECT "host_id", "epoch" FROM `+server.Quote(w.base+suffix)+
+		` WHERE "host_id" = $1 OR $2 = '' GROUP BY "host_id", "epoch" ORDER BY "host_id", `+order+`"epoch"`, host, host)
 	if err != nil {
 		return nil, err
 	}
@@ -127,21 +160,25 @@ func (w *witness) check(ctx context.Context, r run, batches []stored) error {
 		}
 	}
 	for _, b := range batches {
-		w.page.Batches = append(w.page.Batches, b.judge(r, f))
-		if len(w.page.Batches) < evidencePage {
-			continue
-		}
-		page := w.page
-		w.page = &wire.EvidencePage{}
-		if err := w.send(page); err != nil {
+		if err := w.add(b.judge(r, f, w.told)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// judge compares a batch with the leaves that its rows give.
-func (b stored) judge(r run, f *finder) *wire.BatchEvidence {
+// add puts evidence on the page, and sends it when it is full.
+func (w *witness) add(e *wire.BatchEvidence) error {
+	if w.page.Batches = append(w.page.Batches, e); len(w.page.Batches) < evidencePage {
+		return nil
+	}
+	page := w.page
+	w.page = &wire.EvidencePage{}
+	return w.send(page)
+}
+
+// judge compares a batch with the leaves that its rows give. told says that they are part of the answer.
+func (b stored) judge(r run, f *finder, told bool) *wire.BatchEvidence {
 	e := &wire.BatchEvidence{HostId: decoded(r.host), Epoch: decoded(r.epoch), First: uint64(b.first), Last: uint64(b.last),
 		Previous: decoded(b.previous), Root: decoded(b.root), State: wire.BatchEvidence_SOUND}
 	if !b.possible() {
@@ -156,6 +193,9 @@ func (b stored) judge(r run, f *finder) *wire.BatchEvidence {
 	for seq := b.first; seq <= b.last; seq++ {
 		leaf, ok := f.leaves[seq]
 		leaves = append(leaves, leaf)
+		if told {
+			e.Leaves = append(e.Leaves, leaf[:]...)
+		}
 		if kept != nil {
 			said = append(said, sdk.Hash(kept[(seq-b.first)*int64(len(leaf)):][:len(leaf)]))
 		}
