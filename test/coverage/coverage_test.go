@@ -75,6 +75,23 @@ func TestEveryCaseOfTheLabHasWordsOnce(t *testing.T) {
 	}
 }
 
+func TestThePageHasEveryCaseInItsOrder(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile("../../docs/coverage.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var worded []string
+	for _, g := range groups() {
+		for _, p := range g.paths {
+			worded = append(worded, p.name)
+		}
+	}
+	if d := cmp.Diff(worded, readPage(string(raw)).cases); d != "" {
+		t.Errorf("docs/coverage.md (-words +page), which make coverage writes:\n%s", d)
+	}
+}
+
 func TestPublicScenariosAreShownByCasesOfTheLab(t *testing.T) {
 	t.Parallel()
 	if n := len(public()); n != 24 {
@@ -169,17 +186,19 @@ func TestCheckComparesWhatBothKnow(t *testing.T) {
 	if err := run(&bytes.Buffer{}, page, false, []string{guest("6.1.0-1"), host("6.18.2", "vsock")}); err != nil {
 		t.Fatal(err)
 	}
+	failing := file(t, "6.1.9-2", map[string]lab.Result{"tcp4": {Result: lab.Failed, Why: "a"}, "vsock": {Result: lab.Gapped}})
 	for name, c := range map[string]struct {
 		files []string
 		fails bool
 		says  string
 	}{
-		"patch releases do not matter":   {[]string{guest("6.1.9-2"), host("6.18.44-x", "vsock")}, false, "agrees with the results of kernels 6.1, 6.18"},
-		"another result":                 {[]string{guest("6.1.9-2"), host("6.18.44-x", "tun-write")}, true, "- | TUN device | `tun-write` | exact | exact | |"},
+		"patch releases do not matter":   {[]string{guest("6.1.9-2"), host("6.18.44-x", "vsock")}, false, "kernel 6.18: 0 contradictions"},
+		"another result":                 {[]string{failing}, true, `kernel 6.1, tcp4: the page says "exact", this run has shown "FAILED"`},
+		"a case that was not run":        {[]string{file(t, "6.1.9", map[string]lab.Result{"tcp4": {}, "vsock": {Result: lab.Gapped}})}, true, "not run"},
+		"a machine that lacks something": {[]string{host("6.18.44-x", "tun-write")}, false, `tun-write: the page says "exact", this run has shown "not there"`},
 		"another kernel is left out":     {[]string{guest("6.1.9-2"), host("6.19.1", "tun-write")}, false, "no column for kernel 6.19"},
-		"a missing kernel is left out":   {[]string{guest("6.1.9-2")}, false, "agrees with the results of kernels 6.1"},
-		"a guest's result stays proved":  {[]string{host("6.1.9-2", "tun-write"), host("6.19.1", "vsock")}, true, "+ | TUN device | `tun-write` | not there |"},
-		"no kernel in common":            {[]string{host("6.19.1", "vsock")}, true, ""},
+		"no kernel in common":            {[]string{host("6.19.1", "vsock")}, false, "no column for kernel 6.19"},
+		"a guest's result stays proved":  {[]string{failing, host("6.19.1", "vsock")}, true, "1 contradictions"},
 		"two results of the same series": {[]string{guest("6.1.9-2"), guest("6.1.9-3")}, true, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

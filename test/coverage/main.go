@@ -2,8 +2,8 @@
 // other kernels: which way onto the network is counted how, and the scenarios of a public comparison beside it. No result
 // is written by hand: what no file holds is "not run".
 //
-// With -check it writes nothing and fails if the file at -o says anything else than the results do. Kernels are compared
-// by their series (6.1), not by their patch release. A kernel without a column there is named and left out.
+// With -check it writes nothing and fails if the results contradict the file at -o. Kernels are compared by their series
+// (6.1), not by their patch release. A kernel without a column there is named and left out.
 package main
 
 import (
@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 )
 
 func main() {
@@ -69,46 +68,31 @@ func write(path, text string) error {
 	return nil
 }
 
-// compare fails if the committed text differs from the results of this run, of the kernels that both know.
+// compare fails if a cell of the committed page contradicts the results of this run, of the kernels that both know. What a
+// machine lacks, or has and another one lacked, contradicts nothing: the lab itself fails where a kernel must have it.
 func compare(out io.Writer, path, committed string, all results) error {
-	old := columns(committed)
-	if len(old) == 0 {
+	page := readPage(committed)
+	if len(page.kernels) == 0 {
 		return fmt.Errorf("%s has no table of kernels: make coverage writes one", path)
 	}
+	wrong := 0
 	for _, series := range all.kernels {
-		if !slices.Contains(old, series) {
+		if !slices.Contains(page.kernels, series) {
 			fmt.Fprintf(out, "coverage: %s has no column for kernel %s: not compared\n", path, series)
+			continue
 		}
-	}
-	common := intersection(all.kernels, old)
-	if len(common) == 0 {
-		return fmt.Errorf("%s has columns for %s, this run has results of %s: nothing to compare",
-			path, strings.Join(old, ", "), strings.Join(all.kernels, ", "))
-	}
-	same := slices.Equal(old, all.kernels)
-	want, got := only(render(all), common, same), only(committed, common, same)
-	if want == got {
-		fmt.Fprintf(out, "coverage: %s agrees with the results of kernels %s\n", path, strings.Join(common, ", "))
-		return nil
-	}
-	showDifference(out, got, want)
-	return fmt.Errorf("%s does not say what this run showed: make coverage writes it anew", path)
-}
-
-// showDifference prints the first lines that only one text has.
-func showDifference(out io.Writer, old, now string) {
-	const most = 40
-	shown := 0
-	for _, side := range []struct{ sign, has, lacks string }{{"-", old, now}, {"+", now, old}} {
-		lines := map[string]bool{}
-		for _, line := range strings.Split(side.lacks, "\n") {
-			lines[line] = true
-		}
-		for _, line := range strings.Split(side.has, "\n") {
-			if !lines[line] && shown < most {
-				fmt.Fprintln(out, side.sign, line)
-				shown++
+		n := 0
+		for _, d := range page.differences(series, all.of[series]) {
+			fmt.Fprintf(out, "coverage: kernel %s, %s\n", series, d)
+			if d.contradicts() {
+				n++
 			}
 		}
+		fmt.Fprintf(out, "coverage: %s and the results of kernel %s: %d contradictions\n", path, series, n)
+		wrong += n
 	}
+	if wrong > 0 {
+		return fmt.Errorf("%s does not say what this run showed: make coverage writes it anew", path)
+	}
+	return nil
 }

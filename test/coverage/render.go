@@ -78,41 +78,6 @@ func row(b *strings.Builder, cells []string) {
 	b.WriteString("|\n")
 }
 
-// columns are the kernels that a rendered page has.
-func columns(page string) []string {
-	for line := range strings.Lines(page) {
-		if cells := split(line); len(cells) > 2 && cells[1] == "Case" {
-			return cells[2 : len(cells)-1]
-		}
-	}
-	return nil
-}
-
-// only takes the columns of other kernels off the tables of a rendered page; and the remarks, unless they are wanted: they
-// are made of all columns.
-func only(page string, kernels []string, remarks bool) string {
-	all := columns(page)
-	var b strings.Builder
-	for line := range strings.Lines(page) {
-		cells := split(line)
-		if len(cells) < 2+len(all) {
-			b.WriteString(line)
-			continue
-		}
-		kept := slices.Clone(cells[:2])
-		for i, series := range all {
-			if slices.Contains(kernels, series) {
-				kept = append(kept, cells[2+i])
-			}
-		}
-		if remarks {
-			kept = append(kept, cells[2+len(all):]...)
-		}
-		row(&b, kept)
-	}
-	return b.String()
-}
-
 // split gives the cells of a line of a table.
 func split(line string) []string {
 	line = strings.TrimSuffix(line, "\n")

@@ -94,14 +94,3 @@ func olderFirst(a, b string) int {
 	}
 	return cmp.Compare(len(x), len(y))
 }
-
-// intersection keeps the order of a.
-func intersection(a, b []string) []string {
-	var out []string
-	for _, one := range a {
-		if slices.Contains(b, one) {
-			out = append(out, one)
-		}
-	}
-	return out
-}
