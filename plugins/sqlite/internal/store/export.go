@@ -9,9 +9,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strings"
-
-	"github.com/parquet-go/parquet-go"
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
@@ -66,65 +63,9 @@ func newRowWriter(format wire.ExportFormat, w io.Writer) (storekit.RowWriter, er
 	case wire.ExportFormat_EXPORT_JSON:
 		return storekit.NewJSON(w), nil
 	case wire.ExportFormat_EXPORT_PARQUET:
-		return newParquetRows(w), nil
+		return storekit.NewParquet(w)
 	}
 	return nil, fmt.Errorf("%w: export format %v is not known; there are CSV, JSON, PARQUET and BACKUP", sdk.ErrQuery, format)
-}
-
-// parquetRows is a [storekit.RowWriter] of Parquet, rows in groups of some thousand so that a large table needs little memory.
-type parquetRows struct {
-	out   *parquet.GenericWriter[any]
-	order []int // position in the row of each of the file's columns, which Parquet sorts by name
-	rows  []parquet.Row
-}
-
-const parquetGroup = 20_000
-
-func newParquetRows(w io.Writer) *parquetRows {
-	group := make(parquet.Group)
-	positions := make(map[string]int)
-	for i, column := range sdk.Columns() {
-		positions[column.Name] = i
-		node := parquet.String()
-		if column.Type == sdk.Integer {
-			node = parquet.Int(64)
-		}
-		group[column.Name] = parquet.Compressed(node, &parquet.Snappy)
-	}
-	schema := parquet.NewSchema("connections", group)
-	p := &parquetRows{out: parquet.NewGenericWriter[any](w, schema, parquet.MaxRowsPerRowGroup(parquetGroup))}
-	for _, path := range schema.Columns() {
-		p.order = append(p.order, positions[strings.Join(path, ".")])
-	}
-	return p
-}
-
-func (p *parquetRows) Write(row []sdk.Value) error {
-	values := make(parquet.Row, len(p.order))
-	for i, at := range p.order {
-		v := parquet.Int64Value(row[at].Number())
-		if row[at].Type() == sdk.Text {
-			v = parquet.ByteArrayValue([]byte(row[at].Text()))
-		}
-		values[i] = v.Level(0, 0, i)
-	}
-	if p.rows = append(p.rows, values); len(p.rows) < 256 {
-		return nil
-	}
-	return p.flush()
-}
-
-func (p *parquetRows) flush() error {
-	_, err := p.out.WriteRows(p.rows)
-	p.rows = p.rows[:0]
-	return err
-}
-
-func (p *parquetRows) Close() error {
-	if err := p.flush(); err != nil {
-		return err
-	}
-	return p.out.Close()
 }
 
 // The names of files that are only there while something is going on; what a killed plugin left is removed at start.
