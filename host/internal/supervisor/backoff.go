@@ -14,7 +14,8 @@ const (
 
 	calm       = 5 * time.Minute // of running, or ten times what starting took, that make earlier failures forgotten
 	loopWindow = 10 * time.Minute
-	loopAfter  = 5 // failures within the window
+	loopAfter  = 5  // failures within the window
+	parkAfter  = 20 // failures in a row, of any other plugin than a sink: nothing waits for it
 )
 
 // backoff counts failures. The zero value is ready.

@@ -53,6 +53,33 @@ func TestCrashLoopIsVisibleAndRetriedSlowly(t *testing.T) {
 	}
 }
 
+func TestOnlyASinkIsTriedForEver(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[string]string{"sink": StateCrashLoop, "ui": StateBlocked} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := play(always(fakePlugin{kinds: []string{kind}, configure: func() error { return errors.New("no cheese left") }}), 0)
+				time.Sleep(24 * time.Hour)
+				synctest.Wait()
+				status := s.board.snapshot()
+				if status.GetState() != want || !strings.Contains(status.GetLastError(), "no cheese left") {
+					t.Errorf("state %s after a day, want %s; last error %q", status.GetState(), want, status.GetLastError())
+				}
+				if n := len(s.started()); (n == parkAfter) != (want == StateBlocked) {
+					t.Errorf("%d starts", n)
+				}
+				s.again <- struct{}{}
+				synctest.Wait()
+				if n := len(s.started()); want == StateBlocked && n != parkAfter+1 {
+					t.Errorf("%d starts, a restart by hand included, want %d", n, parkAfter+1)
+				}
+				s.stop()
+			})
+		})
+	}
+}
+
 func TestSinkThatWorksBetweenItsCrashesIsNotMadeToWaitAtTheCap(t *testing.T) {
 	t.Parallel()
 	var b backoff

@@ -105,13 +105,17 @@ func (w *worker) run(ctx context.Context, thread *process.Thread, stopping <-cha
 // failed waits until it is time for another start. forget says that what failed before is of no more interest.
 func (w *worker) failed(ctx context.Context, stopping <-chan struct{}, back *backoff, seen executable.Identity, end ending) (forget bool) {
 	told := Event{Error: end.err.Error(), Tail: end.tail}
-	if permanent(end.err) {
+	now := time.Now()
+	delay, loop := back.failed(now, end, w.longest(), w.o.Jitter())
+	parked := back.row >= parkAfter && w.longest() == otherDelay
+	if parked {
+		told.Error = fmt.Sprintf("it failed %d times and is not tried again; the last time: %s", back.row, told.Error)
+	}
+	if parked || permanent(end.err) {
 		w.board.enter(StateBlocked, told)
 		w.awaitChange(ctx, stopping, seen, errors.Is(end.err, errFull))
 		return true
 	}
-	now := time.Now()
-	delay, loop := back.failed(now, end, w.longest(), w.o.Jitter())
 	state := StateBackoff
 	if loop {
 		state = StateCrashLoop
