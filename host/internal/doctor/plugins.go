@@ -45,11 +45,11 @@ func lookPlugin(o Options, c config.PluginChoice) Plugin {
 	if !c.Enabled || !found {
 		return p
 	}
-	runAs := o.PluginUID
+	rules := executable.Rules{Host: o.Program, SHA256: c.SHA256, RunAs: o.PluginUID}
 	if c.User != "" {
-		runAs = o.Owner.UID
+		rules.RunAs, rules.Trust = o.Owner.UID, []uint32{o.Owner.UID}
 	}
-	file, err := executable.Open(path, executable.Rules{Host: o.Program, SHA256: c.SHA256, RunAs: runAs})
+	file, err := executable.Open(path, rules)
 	if err != nil {
 		p.Found, p.Error = !errors.Is(err, fs.ErrNotExist), saidError(err)
 		p.Denied = errors.Is(err, fs.ErrPermission) && o.UID != 0

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,5 +56,26 @@ func TestPluginMayRunAsTheOwner(t *testing.T) {
 	}
 	if _, err := New(Options{RunDir: "/run"}, []Spec{{Name: "x", Directory: "/x", AsOwner: true}}); err == nil {
 		t.Error("a plugin as root was taken")
+	}
+}
+
+func TestFileOfTheOwnersIsRunOnlyAsTheOwner(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	program, err := os.ReadFile(selfPath(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(tempDir(t, someone), "mine")
+	if err := errors.Join(os.WriteFile(path, program, 0o700), os.Chown(path, int(someone.UID), int(someone.GID))); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, slot(66), Spec{Name: "mine", Path: path, Owner: someone, AsOwner: true}, Spec{Name: "other", Path: path, Owner: someone})
+	r.await("one that runs, and one that does not", func() bool {
+		s := r.Status()
+		return s[0].GetState() == StateRunning && s[0].GetUid() == someone.UID && s[1].GetState() == StateBlocked
+	})
+	if e := r.Status()[1].GetLastError(); !strings.Contains(e, "is not trusted") {
+		t.Errorf("error = %q", e)
 	}
 }

@@ -59,9 +59,11 @@ func (w *worker) launch(ctx context.Context, thread *process.Thread) (inc *incar
 			return nil, err
 		}
 	}
-	file, err := executable.Open(w.spec.Path, executable.Rules{
-		Host: w.o.HostBin, SHA256: w.spec.SHA256, RunAs: home.sandbox.UID,
-	})
+	rules := executable.Rules{Host: w.o.HostBin, SHA256: w.spec.SHA256, RunAs: home.sandbox.UID}
+	if w.spec.AsOwner {
+		rules.Trust = []uint32{w.spec.Owner.UID} // it gains nothing by being run so
+	}
+	file, err := executable.Open(w.spec.Path, rules)
 	if err != nil {
 		return nil, err
 	}

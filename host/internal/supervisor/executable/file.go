@@ -17,6 +17,9 @@ import (
 // can mend.
 var ErrRefused = errors.New("plugin file refused")
 
+// maxSize bounds what is hashed before a plugin starts, in bytes: an owner who is not root can make any file.
+const maxSize = 1 << 30
+
 // Rules say whom to trust and what to expect.
 type Rules struct {
 	Host   string   // path of the host binary; its owner is trusted for files in its directory and in plugins/ below it
@@ -119,8 +122,11 @@ func (f *File) inspect(rules Rules, trusted trust) error {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return fmt.Errorf("fstat %s: %w", f.Path, err)
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return fmt.Errorf("%w: %s is not a regular file", ErrRefused, f.Path)
+	case st.Size > maxSize:
+		return fmt.Errorf("%w: %s is larger than %d MiB", ErrRefused, f.Path, maxSize>>20)
 	}
 	if err := trusted.check(&st, f.Path); err != nil {
 		return err

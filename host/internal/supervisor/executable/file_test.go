@@ -118,6 +118,10 @@ func TestLinksAndOddFilesAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	refusal(t, filepath.Join(dir, "fifo"), trustMe(), "regular file")
+	if err := os.Truncate(path, 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	refusal(t, path, trustMe(), "larger than 1024 MiB")
 }
 
 func TestDirectoriesAboveCount(t *testing.T) {
