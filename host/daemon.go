@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -284,13 +285,23 @@ func (d *daemon) newRecorder(o record.Options) (*record.Recorder, error) {
 func (d *daemon) openFeed(c config.Config) error {
 	var err error
 	d.feed, err = live.New(live.Options{
-		Peek: d.source, Lineage: d.table.Lineage, Ancestors: d.table.Ancestors, Record: d.recordOptions(c), Log: d.log,
+		Peek: d, Lineage: d.table.Lineage, Ancestors: d.table.Ancestors, Record: d.recordOptions(c), Log: d.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open live feed: %w", err)
 	}
 	d.onClose(func() error { d.feed.Close(); return nil })
 	return nil
+}
+
+// Peek is the window that is being counted now, without the canary's flows.
+func (d *daemon) Peek(ctx context.Context) (*capture.Window, error) {
+	w, err := d.source.Peek(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w.Flows = slices.DeleteFunc(w.Flows, func(f capture.Flow) bool { return d.canary.Owns(&f) })
+	return w, nil
 }
 
 // fault tells a person, in error.log and by a notice; note tells error.log alone.

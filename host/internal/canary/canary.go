@@ -263,13 +263,24 @@ func (c *Canary) Exit(e *capture.Exit) {
 	}
 }
 
+// Owns tells whether a flow is the canary's.
+func (c *Canary) Owns(f *capture.Flow) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ownsLocked(f)
+}
+
+func (c *Canary) ownsLocked(f *capture.Flow) bool {
+	return f.Socket != 0 && slices.Contains(c.ours, f.Socket)
+}
+
 // Window takes the canary's flows out of a window and tells the verdict that it allows, if it does.
 func (c *Canary) Window(w *capture.Window) (Verdict, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := len(w.Flows)
 	w.Flows = slices.DeleteFunc(w.Flows, func(f capture.Flow) bool {
-		if f.Socket == 0 || !slices.Contains(c.ours, f.Socket) {
+		if !c.ownsLocked(&f) {
 			return false
 		}
 		if c.trial != nil {

@@ -195,6 +195,9 @@ func TestFlowsOfOthersAndOfEarlierCanaries(t *testing.T) {
 	if len(w.Flows) != 2 || w.Flows[0].Socket != 78 || p.Counters().Flows != 1 {
 		t.Errorf("left %v", w.Flows)
 	}
+	if !p.Owns(&capture.Flow{Socket: 77}) || p.Owns(&capture.Flow{Socket: 78}) || p.Owns(&capture.Flow{}) {
+		t.Error("it does not know its own flows")
+	}
 }
 
 func TestNextExchangeWaitsForTheVerdict(t *testing.T) {
