@@ -6,24 +6,13 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/picosnitch/picosnitch/sdk"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
-// TestAFullDiskIsWaitedFor needs root, for a file system of 256 KiB.
 func TestAFullDiskIsWaitedFor(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("full", dir, "tmpfs", 0, "size=256k,mode=0700"); err != nil {
-		t.Skipf("mount a small file system: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
 	b := newBench(t, `{}`)
-	b.dir = dir
+	b.dir = need.Disk(t, "size=256k,mode=0700")
 	b.restart()
 	var refused *sdk.Batch
 	for refused == nil {

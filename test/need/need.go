@@ -1,0 +1,53 @@
+// Package need gives tests what they need of the machine: rights, programs, a small disk. Where it is missing a test is
+// skipped; with CI set it fails, since nobody reads there what was skipped.
+package need
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Root needs a test that is run by root, to do what the words say.
+func Root(t testing.TB, to string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		lack(t, "needs root to "+to)
+	}
+}
+
+// Program needs a program and gives its path. test/deps.sh installs those of the tests.
+func Program(t testing.TB, name string) (path string) {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		lack(t, "needs "+name)
+	}
+	return path
+}
+
+// Disk mounts a tmpfs for this test alone and gives its directory, for root only. options are those of mount: size=2m.
+func Disk(t testing.TB, options string) (directory string) {
+	t.Helper()
+	Root(t, "mount a file system")
+	directory = t.TempDir()
+	if err := unix.Mount("picosnitch-test", directory, "tmpfs", 0, options); err != nil {
+		t.Fatalf("mount a file system of %s: %v", options, err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(directory, unix.MNT_DETACH); err != nil {
+			t.Errorf("unmount %s: %v", directory, err)
+		}
+	})
+	return directory
+}
+
+func lack(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
