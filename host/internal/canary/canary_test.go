@@ -17,6 +17,7 @@ import (
 
 	"github.com/cilium/ebpf/link"
 	"github.com/picosnitch/picosnitch/host/internal/capture"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // rig is a canary above real probes.
@@ -33,19 +34,9 @@ type rig struct {
 	programs []capture.FileKey // that were left
 }
 
-func root(t *testing.T) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root to load BPF programs")
-		}
-		t.Skip("needs root to load BPF programs")
-	}
-}
-
 func newRig(t *testing.T, name string) *rig {
 	t.Helper()
-	root(t)
+	need.Root(t, "load BPF programs")
 	r := &rig{
 		t: t, instance: fmt.Sprintf("test-%d-canary-%s", os.Getpid(), name),
 		verdicts: make(chan Verdict, 16), reattach: make(chan chan error, 1),
@@ -222,7 +213,7 @@ func TestBlindHookIsNamedAndSeesAgainAfterReattach(t *testing.T) {
 
 func TestExchangeIsCheap(t *testing.T) {
 	t.Parallel()
-	root(t)
+	need.Root(t, "load BPF programs")
 	s, err := makeSockets()
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/picosnitch/picosnitch/host/internal/capture"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // allHooks has every program of every sense at work, each seeing what is called like it.
@@ -252,7 +253,7 @@ func TestImagesAreExecutables(t *testing.T) {
 
 func TestEverySenseIsFoundInThisKernel(t *testing.T) {
 	t.Parallel()
-	root(t)
+	need.Root(t, "load BPF programs")
 	hooks, err := capture.Check()
 	if err != nil {
 		t.Fatal(err)

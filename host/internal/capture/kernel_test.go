@@ -18,17 +18,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // testOptions gives every test an instance of its own, so that its pins are nobody else's.
 func testOptions(t testing.TB, instance string) Options {
 	t.Helper()
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root to load BPF programs")
-		}
-		t.Skip("needs root to load BPF programs")
-	}
+	need.Root(t, "load BPF programs")
 	return Options{
 		Instance: fmt.Sprintf("test-%d-%s", os.Getpid(), instance), Interval: time.Hour, RingPages: 64,
 		Secret: []byte("0123456789abcdef"), Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),

@@ -14,6 +14,7 @@ import (
 
 	"github.com/picosnitch/picosnitch/host/internal/capture"
 	"github.com/picosnitch/picosnitch/host/internal/home"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // here are options for an installation in directories of the test's own.
@@ -148,9 +149,7 @@ func TestWhatKeepsHooksFromBeingTriedIsToldOnce(t *testing.T) {
 }
 
 func TestEveryHookHasAWayHereAndACost(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("loading BPF programs needs root")
-	}
+	need.Root(t, "load BPF programs")
 	o := here(t)
 	o.Hooks = capture.Check
 	f := Look(t.Context(), o)

@@ -15,6 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
+
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 const status = `Package: curl
@@ -207,9 +209,7 @@ func TestDatabaseThatOthersCouldWriteIsRefused(t *testing.T) {
 
 func TestAnswersAgreeWithDpkgItself(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("dpkg-query"); err != nil {
-		t.Skip("no dpkg here")
-	}
+	need.Program(t, "dpkg-query")
 	entries, err := os.ReadDir("/usr/bin")
 	must(t, err)
 	random := rand.New(rand.NewPCG(1, 2))

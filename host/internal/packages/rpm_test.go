@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 const spec = `Name: picotool
@@ -37,9 +39,7 @@ printf odd > "a  b"
 // redHat installs a package into a database of its own. The files lie in dir.
 func redHat(t *testing.T) (o Options, dir string) {
 	t.Helper()
-	if _, err := exec.LookPath("rpmbuild"); err != nil {
-		t.Skip("no rpmbuild here: apt-get install rpm")
-	}
+	need.Program(t, "rpmbuild")
 	root := t.TempDir()
 	data := filepath.Join(root, "db")
 	file := filepath.Join(root, "spec")

@@ -8,14 +8,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // TestAFileSystemThatNeverAnswersIsNotAsked has a sandbox whose root, or whose /.flatpak-info, belongs to a FUSE server
 // that answers nothing.
 func TestAFileSystemThatNeverAnswersIsNotAsked(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root to mount")
-	}
+	need.Root(t, "mount a file system")
 	for name, c := range map[string]struct {
 		mode uint32
 		at   string

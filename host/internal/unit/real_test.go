@@ -11,20 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// needs skips where a program is not installed; test/deps.sh knows it.
-func needs(t *testing.T, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		t.Skipf("%s is not installed", program)
-	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
-	return path
-}
+	"github.com/picosnitch/picosnitch/test/need"
+)
 
 // startOf gives a process's start in the kernel's resolution of /proc.
 func startOf(t *testing.T, dir string) int64 {
@@ -98,7 +87,8 @@ func cgroupMount() string {
 }
 
 func TestARuncContainerIsNamed(t *testing.T) {
-	runc := needs(t, "runc")
+	runc := need.Program(t, "runc")
+	need.Root(t, "start containers")
 	for _, c := range []struct{ id, cgroups string }{
 		{"picosnitch-" + strconv.Itoa(os.Getpid()), ""}, // a name of its own: runc's state proves it
 		{id64[:60] + "beef", "/picosnitch-test/" + id64[:60] + "beef"},
@@ -138,9 +128,7 @@ func removeCgroups(name string) {
 }
 
 func TestARealCgroupOfAUserIsAClaim(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
+	need.Root(t, "make control groups")
 	mount := cgroupMount()
 	top := filepath.Join(mount, "picosnitch-unit-"+strconv.Itoa(os.Getpid()))
 	forged := filepath.Join(top, "docker-"+id64+".scope")
@@ -211,7 +199,8 @@ func bundle(t *testing.T, cgroups string) string {
 }
 
 func TestABubblewrapSandboxIsAClaim(t *testing.T) {
-	bwrap := needs(t, "bwrap")
+	bwrap := need.Program(t, "bwrap")
+	need.Root(t, "start containers")
 	for _, c := range []struct {
 		name, info, id string
 	}{

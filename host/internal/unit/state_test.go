@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // tree makes a Finder whose files lie below a directory of the test's own user.
@@ -198,9 +199,7 @@ func TestTheCacheIsBounded(t *testing.T) {
 
 func TestOwnersOfCgroupsDecide(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("needs root to give directories away")
-	}
+	need.Root(t, "give directories away")
 	mount := t.TempDir()
 	for path, uid := range map[string]int{
 		"games": 0, "mine": 1000, "system.slice": 0, "system.slice/dead.service": 1000, "system.slice/web.service": 0,

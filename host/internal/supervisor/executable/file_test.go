@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/executable"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // place makes a file in a directory that only its owner may write.
@@ -135,9 +136,7 @@ func TestDirectoriesAboveCount(t *testing.T) {
 
 func TestOwnerOfTheHostIsTrustedBesideItOnly(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to give files away")
-	}
+	need.Root(t, "give files away")
 	// t.TempDir lies below a directory of root's, as a checkout in /home does.
 	host := place(t, "picosnitch", "host", 0o755)
 	dir := filepath.Dir(host)

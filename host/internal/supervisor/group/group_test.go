@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 func TestOwnGroupsAreFound(t *testing.T) {
@@ -42,9 +44,7 @@ func TestOwnGroupsAreFound(t *testing.T) {
 // parent is a place for groups that is removed again.
 func parent(t *testing.T, name string) *Parent {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: control groups")
-	}
+	need.Root(t, "make control groups")
 	p, err := Open(fmt.Sprintf("%s-%d", name, os.Getpid()))
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/executable"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/launch"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/process"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 func TestMain(m *testing.M) {
@@ -118,9 +119,7 @@ func TestKillTakesTheWholeGroup(t *testing.T) {
 
 func TestScriptRunsInASandboxWithItsOwnProcesses(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	need.Root(t, "sandbox a process")
 	p := begin(t, process.Options{File: script(t, `echo $$ $(id -u) $(ls /) ; ls /home /root /sys 2>&1; touch /x /usr/x 2>&1; echo tmp > /tmp/x && cat /tmp/x`),
 		Env: []string{"PATH=/usr/bin:/bin"}, Sandbox: &process.Sandbox{UID: 61190, GID: 61190, Root: t.TempDir()}})
 	out, _ := io.ReadAll(p.Stdout)
@@ -133,9 +132,7 @@ func TestScriptRunsInASandboxWithItsOwnProcesses(t *testing.T) {
 
 func TestSandboxEndsWithAllItsProcesses(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	need.Root(t, "sandbox a process")
 	p := begin(t, process.Options{File: script(t, "setsid sleep 60 & setsid sleep 60 & echo started; wait"),
 		Env: []string{"PATH=/usr/bin:/bin"}, Sandbox: &process.Sandbox{UID: 61191, GID: 61191, Root: t.TempDir()}})
 	var word string
@@ -158,9 +155,7 @@ func TestSandboxEndsWithAllItsProcesses(t *testing.T) {
 
 func TestLauncherSaysWhyItCannot(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	need.Root(t, "sandbox a process")
 	thread := process.NewThread()
 	defer thread.Close()
 	for want, sandbox := range map[string]*process.Sandbox{
@@ -176,9 +171,7 @@ func TestLauncherSaysWhyItCannot(t *testing.T) {
 
 func TestDirectoriesAreOpenedInTheOwnersName(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	need.Root(t, "sandbox a process")
 	owner := process.Owner{UID: 51900, GID: 51901}
 	base, err := os.MkdirTemp("", "ps")
 	if err != nil {
