@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/picosnitch/picosnitch/host/internal/packages"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 func TestMain(m *testing.M) {
@@ -377,9 +378,7 @@ func TestHostThatOthersMayNotExecuteIsNamed(t *testing.T) {
 
 func TestPackagesAreFoundWithNobodysRights(t *testing.T) {
 	t.Parallel()
-	if _, err := os.Stat("/var/lib/dpkg/status"); err != nil {
-		t.Skip("no dpkg here")
-	}
+	need.Program(t, "dpkg-query")
 	pool := newPool(t, Options{})
 	owner, err := pool.Packages(t.Context(), PackagesRequest{Path: "/usr/bin/dpkg-query", MaxBytes: limitBytes})
 	must(t, err)
@@ -400,9 +399,7 @@ func TestPackagesAreFoundWithNobodysRights(t *testing.T) {
 
 func TestRPMRunsWithoutRightsToo(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("rpmbuild"); err != nil {
-		t.Skip("no rpmbuild here: apt-get install rpm")
-	}
+	need.Program(t, "rpmbuild")
 	root := place(t)
 	spec := strings.ReplaceAll("Name: picotool\nVersion: 1\nRelease: 2\nSummary: s\nLicense: l\nBuildArch: noarch\n%description\nd\n"+
 		"%install\nmkdir -p %{buildroot}ROOT\nprintf tool > %{buildroot}ROOT/tool\n%files\nROOT/tool\n", "ROOT", root)

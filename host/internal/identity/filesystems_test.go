@@ -15,6 +15,7 @@ import (
 
 	"github.com/picosnitch/picosnitch/host/internal/marks"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // mounted waits until the table knows of a mount.
@@ -94,12 +95,7 @@ func twoSquashfsImagesWithTheSameNumbersDoNotShareAHash(t *testing.T, s *station
 // mountImage makes a file system in a file and mounts it.
 func mountImage(t *testing.T, tool, kind string, make func(image string) *exec.Cmd) string {
 	t.Helper()
-	if _, err := exec.LookPath(tool); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("needs %s", tool)
-		}
-		t.Skipf("needs %s", tool)
-	}
+	need.Program(t, tool)
 	image := filepath.Join(t.TempDir(), "image")
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
 		t.Fatal(err)

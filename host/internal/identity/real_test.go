@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // shortLived is how many programs end at once in the test; the lab runs 10,000.
@@ -256,10 +257,7 @@ func execWithoutForkIsAnotherProgramWithTheSameParent(t *testing.T, s *station) 
 }
 
 func commandLineChangedAtRunTimeIsAClaim(t *testing.T, s *station) {
-	const python = "/usr/bin/python3"
-	if _, err := os.Stat(python); err != nil {
-		t.Skip("needs python3")
-	}
+	python := need.Program(t, "/usr/bin/python3") // not a wrapper that is earlier in PATH
 	const change = `
 import ctypes, sys, time
 libc = ctypes.CDLL(None)

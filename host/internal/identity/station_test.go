@@ -25,6 +25,7 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/capture"
 	"github.com/picosnitch/picosnitch/host/internal/marks"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // station is the real thing: the kernel's probes and marks, and a table that they feed.
@@ -51,12 +52,7 @@ func (s *station) with(t *testing.T) *station {
 
 func newStation(t *testing.T) *station {
 	t.Helper()
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root to load BPF programs")
-		}
-		t.Skip("needs root to load BPF programs")
-	}
+	need.Root(t, "load BPF programs")
 	instance := fmt.Sprintf("test-%d-%s", os.Getpid(), t.Name())
 	source, err := capture.Open(capture.Options{
 		Instance: instance, Interval: time.Hour, RingPages: 256, Secret: make([]byte, 16), Log: slog.New(slog.DiscardHandler),

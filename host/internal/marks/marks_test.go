@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // witness is a Sink that remembers.
@@ -71,12 +73,7 @@ func (w *witness) ask(question func() bool) func() bool {
 
 func start(t *testing.T, o Options) (*Marks, *witness) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root to mark file systems")
-		}
-		t.Skip("needs root to mark file systems")
-	}
+	need.Root(t, "mark file systems")
 	m, err := Open(o)
 	if err != nil {
 		t.Fatal(err)
