@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // deadline is how long a server may take to start or to end; machines are loaded.
@@ -98,9 +100,7 @@ func MariaDB(t testing.TB) *Server {
 // prepare makes a directory that belongs to the system user of that name, with a port, keys and certificates.
 func prepare(t testing.TB, name string) *Server {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("root is needed to start a server as its own user")
-	}
+	need.Root(t, "start a server as its own user")
 	account, err := user.Lookup(name)
 	if err != nil {
 		t.Fatalf("%v; install postgresql and mariadb-server", err)
