@@ -108,19 +108,65 @@ func (w *worker) unavailable(state string) error {
 	return fmt.Errorf("%w: %s", ErrUnavailable, text)
 }
 
+// touch says that it is used at this moment.
+func (d *demand) touch() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.left = time.Now()
+}
+
 // awaitDemand returns true when the plugin should run, false when there is no more reason to wait.
 func (w *worker) awaitDemand(ctx context.Context, stopping <-chan struct{}) bool {
 	for w.spec.OnDemand && !w.demand.wanted() {
 		w.board.enter(StateIdle, Event{})
+		visited, leave := w.attend(ctx)
+		called := false
 		select {
 		case <-w.demand.wake:
+		case <-visited:
+			called = true
 		case <-w.again:
-			return true
+			called = true
 		case <-ctx.Done():
-			return false
 		case <-stopping:
-			return false
+		}
+		leave()
+		if called || ctx.Err() != nil || closed(stopping) {
+			return called
 		}
 	}
 	return true
+}
+
+// attend opens the plugin's door, if it is to have one, and closes visited when somebody stands before it. Where there can
+// be none a start is to tell why. leave ends it.
+func (w *worker) attend(ctx context.Context) (visited <-chan struct{}, leave func()) {
+	if w.spec.Listen == "" {
+		return nil, func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	seen, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := w.openDoor(ctx); err != nil || w.door.awaitVisitor(ctx) == nil {
+			close(seen)
+		}
+	}()
+	return seen, func() { cancel(); <-done }
+}
+
+// openDoor makes the socket that the plugin is to inherit. It stays until the plugin fails or ends for good: between two
+// incarnations that did nothing wrong nobody is turned away.
+func (w *worker) openDoor(ctx context.Context) (err error) {
+	if w.door == nil {
+		w.door, err = openDoor(ctx, w.spec.Listen)
+	}
+	return err
+}
+
+func (w *worker) shutDoor() {
+	if w.door != nil {
+		w.door.close()
+		w.door = nil
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/group"
@@ -43,7 +42,10 @@ func (w *worker) fenceIn(ctx context.Context, h *home) (f *fence, err error) {
 		}
 	}
 	if w.spec.Listen != "" {
-		if f.listener, err = listen(ctx, w.spec.Listen); err != nil {
+		if err := w.openDoor(ctx); err != nil {
+			return f, err
+		}
+		if f.listener, err = w.door.copy(); err != nil {
 			return f, err
 		}
 		h.words = append(h.words, "listener: "+w.spec.Listen+", made by the host")
@@ -70,26 +72,6 @@ func (w *worker) fenceNetwork(ctx context.Context, h *home, f *fence) error {
 		h.words = append(h.words, fmt.Sprintf("network: only %v (programs on its control group)", w.spec.Network))
 	}
 	return f.network.mount(h)
-}
-
-// listen makes a socket that listens at an address of the host, ready to be inherited.
-func listen(ctx context.Context, address string) (*os.File, error) {
-	var config net.ListenConfig
-	config.SetMultipathTCP(false) // a plugin's own file descriptor is plain TCP in any language
-	l, err := config.Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("listen for the plugin: %w", err)
-	}
-	defer func() { _ = l.Close() }()
-	tcp, ok := l.(*net.TCPListener)
-	if !ok {
-		return nil, fmt.Errorf("listen for the plugin: %T is no TCP listener", l)
-	}
-	file, err := tcp.File()
-	if err != nil {
-		return nil, fmt.Errorf("listen for the plugin: %w", err)
-	}
-	return file, nil
 }
 
 // started drops what only the start needed.

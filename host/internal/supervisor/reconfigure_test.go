@@ -161,14 +161,7 @@ func TestUseStartsAPluginOnDemand(t *testing.T) {
 func TestPluginGetsItsListenerAndItsHostSocket(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	free, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := freeAddress(t)
 	var stopped atomic.Int32
 	config, err := json.Marshal(testConfig{Probe: true})
 	if err != nil {
@@ -204,15 +197,7 @@ func TestPluginGetsItsListenerAndItsHostSocket(t *testing.T) {
 	if len(s.Interfaces) > 0 {
 		t.Errorf("it has a network: %v", s.Interfaces)
 	}
-	conn, err := net.DialTimeout("tcp4", address, 5*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if heard, err := io.ReadAll(conn); err != nil || string(heard) != "hello\n" {
-		t.Errorf("on its listener it says %q, %v", heard, err)
-	}
+	greeted(t, address)
 	if stopped.Load() != 0 {
 		t.Error("its service was stopped while it runs")
 	}

@@ -207,11 +207,22 @@ func (r *running) watch(ctx context.Context, stopping <-chan struct{}, d *delive
 				r.dump()
 				return errHung
 			}
-			if r.spec.OnDemand && r.demand.idle(begun) >= r.spec.idleAfter() {
+			if r.idle(begun) {
 				return errIdle
 			}
 		}
 	}
+}
+
+// idle says whether it is to run only while somebody uses it, and nobody has for too long.
+func (r *running) idle(begun time.Time) bool {
+	if !r.spec.OnDemand {
+		return false
+	}
+	if r.door != nil && r.door.busy() {
+		r.demand.touch()
+	}
+	return r.demand.idle(begun) >= r.spec.idleAfter()
 }
 
 // Reasons for the end of an incarnation.

@@ -44,6 +44,7 @@ type worker struct {
 	demand  *demand
 	again   chan struct{} // of capacity 1: start anew, forgetting all failures
 	ended   chan struct{} // closed when run has returned; whoever calls run closes it
+	door    *door         // of run; nil: there is none, or not now
 	// start makes an incarnation. Tests replace it.
 	start func(ctx context.Context, thread *process.Thread) (*incarnation, error)
 
@@ -90,6 +91,7 @@ func (w *worker) deadline() context.Context {
 // run keeps the plugin alive until stopping is closed or ctx is done.
 func (w *worker) run(ctx context.Context, thread *process.Thread, stopping <-chan struct{}, budget func() context.Context) {
 	defer w.board.enter(StateStopped, Event{})
+	defer w.shutDoor()
 	var back backoff
 	for ctx.Err() == nil && !closed(stopping) && w.awaitDemand(ctx, stopping) {
 		seen := executable.Look(w.spec.Path)
@@ -104,6 +106,7 @@ func (w *worker) run(ctx context.Context, thread *process.Thread, stopping <-cha
 
 // failed waits until it is time for another start. forget says that what failed before is of no more interest.
 func (w *worker) failed(ctx context.Context, stopping <-chan struct{}, back *backoff, seen executable.Identity, end ending) (forget bool) {
+	w.shutDoor() // nobody would answer
 	told := Event{Error: end.err.Error(), Tail: end.tail}
 	now := time.Now()
 	delay, loop := back.failed(now, end, w.longest(), w.o.Jitter())
