@@ -112,11 +112,14 @@ func (w *writer) load(b *sdk.Batch, epoch int64) (*load, error) {
 	if err != nil {
 		return nil, fmt.Errorf("add batch: %w", err)
 	}
-	minutes, _, err := w.conn.number("SELECT value FROM state WHERE name = 'minutes'")
-	if err != nil {
+	state := make([]driver.Value, 2)
+	if _, err := w.conn.row(`SELECT (SELECT value FROM state WHERE name = 'minutes'),
+(SELECT value FROM state WHERE name = 'settled')`, state); err != nil {
 		return nil, fmt.Errorf("add batch: %w", err)
 	}
-	l := &load{Batch: b, next: next, begin: next, tally: newTally(minutes)}
+	minutes, _ := state[0].(int64)
+	settled, _ := state[1].(int64)
+	l := &load{Batch: b, next: next, begin: next, tally: newTally(minutes, settled)}
 	if l.segments, err = segments(b); err != nil {
 		return nil, err
 	}
@@ -141,6 +144,9 @@ func (w *writer) finish(l *load) error {
 	}
 	if w.rollUp {
 		if err := l.tally.write(w.conn); err != nil {
+			return err
+		}
+		if err := settle(w.conn, l.newest); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/picosnitch/picosnitch/sdk"
@@ -13,9 +14,12 @@ import (
 // differenceSQL counts the rows of a family's width that are not the sums of their flows, or are missing. Where retention
 // has begun to delete, roll-ups do not count.
 func differenceSQL(f family, width int64) string {
-	floor := "floor"
-	if width == minuteWidth {
+	floor, until := "floor", ""
+	switch {
+	case width == minuteWidth:
 		floor = "minutes"
+	case slices.Contains(f.wide, width):
+		until = fmt.Sprintf(" AND (bucket + %d) * 1000000000 <= (SELECT value FROM state WHERE name = 'settled')", width)
 	}
 	var keys, columns, list []string
 	for _, k := range f.keys {
@@ -38,8 +42,8 @@ func differenceSQL(f family, width int64) string {
 		strings.Join(f.keys, ", "), strings.Join(list, ", "), f.table, width, floor)
 	counted := fmt.Sprintf(`SELECT bucket, %s FROM (SELECT %s AS bucket, %s, f.sent, f.received, f.sends, f.receives, f.connects,
 f.accepts, f.failures FROM flows f JOIN windows w ON w.id = f.window JOIN actors o ON o.id = f.actor WHERE f.kind < %d)
-WHERE bucket * 1000000000 >= (SELECT value FROM state WHERE name = '%s') GROUP BY bucket, %s`, strings.Join(columns, ", "),
-		bucketSQL("w.ended", width), strings.Join(keys, ", "), kindOther, floor, strings.Join(f.keys, ", "))
+WHERE bucket * 1000000000 >= (SELECT value FROM state WHERE name = '%s')%s GROUP BY bucket, %s`, strings.Join(columns, ", "),
+		bucketSQL("w.ended", width), strings.Join(keys, ", "), kindOther, floor, until, strings.Join(f.keys, ", "))
 	return fmt.Sprintf("SELECT (SELECT count(*) FROM (%[1]s EXCEPT %[2]s)) + (SELECT count(*) FROM (%[2]s EXCEPT %[1]s))", stored, counted)
 }
 
@@ -113,7 +117,7 @@ FROM pragma_foreign_key_check`, found)
 
 func checkSums(ctx context.Context, tx *sql.Tx, found func(string) error) error {
 	for _, f := range families() {
-		for _, width := range f.widths {
+		for _, width := range f.widths() {
 			var n int64
 			if err := tx.QueryRowContext(ctx, differenceSQL(f, width)).Scan(&n); err != nil {
 				return fmt.Errorf("check %s: %w", f.table, err)

@@ -104,18 +104,23 @@ func sumsText(m *wire.Measures) string {
 	return fmt.Sprint(m.GetSent(), m.GetReceived(), m.GetSends(), m.GetReceives(), m.GetConnects(), m.GetAccepts(), m.GetFailures(), m.GetRows())
 }
 
-// days is a store with some days of traffic around the end of summer time in Europe.
+// days is a store with some weeks of traffic around the end of summer time in Europe: hours of it, then none for days. The
+// last of it comes late.
 func days(t *testing.T) (*Store, *asker) {
 	t.Helper()
 	s := open(t, t.TempDir())
-	begin := time.Date(2026, 10, 24, 18, 11, 13, 0, time.UTC)
+	begin := time.Date(2026, 10, 9, 18, 11, 13, 0, time.UTC)
 	g := rows.New(1, begin, 1)
-	for range 6 {
+	var end int64
+	for _, days := range []int64{0, 3, 9, 15, 22, 40, 8} {
 		b, err := g.Batch(1000)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i, r := range b.GetRecords() {
+			w := r.GetFlow().GetWindow()
+			w.Start, w.End = w.Start+days*day, w.End+days*day
+			end = max(end, w.End)
 			if i%97 == 0 {
 				r.GetFlow().Layer = wire.Layer_LAYER_TUNNEL // in no sum
 			}
@@ -123,7 +128,7 @@ func days(t *testing.T) (*Store, *asker) {
 		b.Raw = nil
 		apply(t, s, b)
 	}
-	return s, &asker{rand.New(rand.NewPCG(7, 7)), begin.UnixNano(), g.End().UnixNano()}
+	return s, &asker{rand.New(rand.NewPCG(7, 7)), begin.UnixNano(), end}
 }
 
 func wantSameAnswers(t *testing.T, s *Store, a *asker, questions int) {

@@ -34,18 +34,18 @@ type plan struct {
 
 // facts are what a plan depends on beside the query.
 type facts struct {
-	floor, minutes int64 // see state
-	oldest, newest int64 // ends of the first and last window
-	host           string
-	hosts          int
+	floor, minutes, settled int64 // see state
+	oldest, newest          int64 // ends of the first and last window
+	host                    string
+	hosts                   int
 }
 
 func readFacts(ctx context.Context, tx *sql.Tx) (f facts, err error) {
 	var host []byte
 	err = tx.QueryRowContext(ctx, `SELECT (SELECT value FROM state WHERE name = 'floor'),
-(SELECT value FROM state WHERE name = 'minutes'), coalesce((SELECT min(ended) FROM windows), 0),
+(SELECT value FROM state WHERE name = 'minutes'), (SELECT value FROM state WHERE name = 'settled'), coalesce((SELECT min(ended) FROM windows), 0),
 coalesce((SELECT max(ended) FROM windows), 0), (SELECT count(DISTINCT host_id) FROM epochs),
-coalesce((SELECT host_id FROM epochs LIMIT 1), x'')`).Scan(&f.floor, &f.minutes, &f.oldest, &f.newest, &f.hosts, &host)
+coalesce((SELECT host_id FROM epochs LIMIT 1), x'')`).Scan(&f.floor, &f.minutes, &f.settled, &f.oldest, &f.newest, &f.hosts, &host)
 	if err != nil {
 		return f, fmt.Errorf("query: %w", err)
 	}
@@ -93,11 +93,11 @@ func choose(q *wire.Query, f facts) (plan, map[string]column, error) {
 		return true
 	})
 	fam := families()[chosen] // the last one knows both keys
-	widths, err := usable(q, fam.widths, f)
+	widths, err := usable(q, fam.widths(), f)
 	if err != nil || len(widths) == 0 {
 		return rows, nil, err
 	}
-	return plan{family: &fam, spans: cover(from, to, widths, f)}, carried, nil
+	return plan{family: &fam, spans: fam.cover(from, to, widths, f)}, carried, nil
 }
 
 // filterColumns appends the columns that a filter names.
@@ -164,28 +164,30 @@ func offsetsBetween(zone *time.Location, from, to int64) []int64 {
 }
 
 // cover divides a range among roll-ups of the widths and rows.
-func cover(from, to int64, widths []int64, f facts) []span {
+func (f *family) cover(from, to int64, widths []int64, known facts) []span {
 	if from >= to {
 		return nil
 	}
-	if from < f.floor {
-		return append([]span{{0, from, min(to, f.floor)}}, cover(f.floor, to, widths, f)...)
+	if from < known.floor {
+		return append([]span{{0, from, min(to, known.floor)}}, f.cover(known.floor, to, widths, known)...)
 	}
 	if len(widths) == 0 {
 		return []span{{0, from, to}}
 	}
-	width := widths[len(widths)-1]
-	least := from
-	if width == minuteWidth {
-		least = max(from, f.minutes)
+	width, finer := widths[len(widths)-1], widths[:len(widths)-1]
+	least, most := from, to
+	switch {
+	case width == minuteWidth:
+		least = max(from, known.minutes)
+	case slices.Contains(f.wide, width):
+		most = min(to, known.settled)
 	}
-	a, b := ceil(least, width*second), floorOrEver(to, width*second)
+	a, b := ceil(least, width*second), floorOrEver(most, width*second)
 	if a >= b {
-		return cover(from, to, widths[:len(widths)-1], f)
+		return f.cover(from, to, finer, known)
 	}
-	finer := widths[:len(widths)-1]
-	list := append(cover(from, a, finer, f), span{width, a, b})
-	return append(list, cover(b, to, finer, f)...)
+	list := append(f.cover(from, a, finer, known), span{width, a, b})
+	return append(list, f.cover(b, to, finer, known)...)
 }
 
 // ceil rounds up to a multiple of width; what is as good as endless stays.
@@ -216,19 +218,21 @@ func (s *statement) bucketExpression(t string, width int64, zone string) string 
 	return fmt.Sprintf("(%[1]s - ((%[1]s - %[2]d) %% %[3]s + %[3]s) %% %[3]s)", t, origin, w)
 }
 
-// rolled is the sums of a span from roll-ups; keys are among the family's.
-func (ask *question) rolled(p span, keys []string) string {
+// rolled is the rows of roll-ups in the spans; keys are among the family's.
+func (ask *question) rolled(spans []span, keys []string) string {
+	var values []string
+	for _, p := range spans {
+		values = append(values, fmt.Sprintf("(%d, %d, %d)", p.width, seconds(p.from), seconds(p.to)))
+	}
 	columns := slices.Clone(keys)
 	if ask.query.GetBucket() > 0 {
 		columns = append(columns, "f.bucket * 1000000000 AS t")
-		keys = append(slices.Clone(keys), "f.bucket")
 	}
 	for i, m := range sumColumns() {
-		columns = append(columns, fmt.Sprintf("sum(f.%s) AS m%d", m, i))
+		columns = append(columns, fmt.Sprintf("f.%s AS m%d", m, i))
 	}
-	return fmt.Sprintf("SELECT %s FROM %s f WHERE f.width = %d AND f.bucket >= %d AND f.bucket < %d AND %s%s",
-		strings.Join(columns, ", "), ask.plan.family.table, p.width, seconds(p.from), seconds(p.to),
-		ask.carriedCondition, by(keys))
+	return fmt.Sprintf("SELECT %s FROM (VALUES %s) s CROSS JOIN %s f ON f.width = s.column1 AND f.bucket >= s.column2 AND f.bucket < s.column3 AND %s",
+		strings.Join(columns, ", "), strings.Join(values, ", "), ask.plan.family.table, ask.carriedCondition)
 }
 
 // rowsOf is the sums of the rows that meet a condition, with the keys of a family.
@@ -266,16 +270,20 @@ func (s *statement) withinSQL(from, to int64) string {
 // the first page was made is taken out again.
 func (ask *question) fromRollUps(keys []string) string {
 	var parts []string
+	var rolled []span
 	for _, p := range ask.plan.spans {
 		if p.width == 0 {
 			parts = append(parts, ask.rowsOf(ask.withinSQL(p.from, p.to), keys, ""))
 			continue
 		}
-		parts = append(parts, ask.rolled(p, keys))
+		rolled = append(rolled, p)
 		if ask.continued {
 			later := fmt.Sprintf("f.id > %s AND %s", ask.bind(ask.newest), ask.withinSQL(p.from, p.to))
 			parts = append(parts, ask.rowsOf(later, keys, "-"))
 		}
+	}
+	if len(rolled) > 0 {
+		parts = append(parts, ask.rolled(rolled, keys))
 	}
 	if len(parts) == 0 { // an empty range
 		parts = append(parts, ask.rowsOf("0", keys, ""))

@@ -106,7 +106,7 @@ func TestQueriesUseTheCoarsestRollUpsThatAreExact(t *testing.T) {
 		}
 		return when.UnixNano()
 	}
-	f := facts{floor: at("2026-11-05 10:30:00"), minutes: at("2026-11-20 00:00:00"), oldest: at("2026-10-01 00:00:00"),
+	f := facts{floor: at("2026-11-05 10:30:00"), minutes: at("2026-11-20 00:00:00"), settled: at("2026-11-20 18:00:00"), oldest: at("2026-10-01 00:00:00"),
 		newest: at("2026-11-22 00:00:00"), hosts: 1}
 	from, to := at("2026-11-03 00:00:00"), at("2026-11-21 12:34:56")
 	for _, c := range []struct {
@@ -114,8 +114,8 @@ func TestQueriesUseTheCoarsestRollUpsThatAreExact(t *testing.T) {
 		q    *wire.Query
 		want string
 	}{
-		{"from the floor on, days between hours, a minute at the end", &wire.Query{By: []string{"exe"}, Start: from, End: to},
-			"rows 11-03T00:00 11-05T10:30, rows 11-05T10:30 11-05T11:00, 3600 11-05T11:00 11-06T00:00, 86400 11-06T00:00 11-21T00:00, 3600 11-21T00:00 11-21T12:00, 60 11-21T12:00 11-21T12:34, rows 11-21T12:34 11-21T12:34"},
+		{"from the floor on, the wide ones in the middle, hours of what is not settled", &wire.Query{By: []string{"exe"}, Start: from, End: to},
+			"rows 11-03T00:00 11-05T10:30, rows 11-05T10:30 11-05T11:00, 3600 11-05T11:00 11-05T12:00, 21600 11-05T12:00 11-06T00:00, 86400 11-06T00:00 11-07T00:00, 345600 11-07T00:00 11-11T00:00, 691200 11-11T00:00 11-19T00:00, 86400 11-19T00:00 11-20T00:00, 21600 11-20T00:00 11-20T18:00, 3600 11-20T18:00 11-21T12:00, 60 11-21T12:00 11-21T12:34, rows 11-21T12:34 11-21T12:34"},
 		{"a series by hour", &wire.Query{By: []string{"exe"}, Start: at("2026-11-20 00:00:00"), End: to, Bucket: hour},
 			"3600 11-20T00:00 11-21T12:00, 60 11-21T12:00 11-21T12:34, rows 11-21T12:34 11-21T12:34"},
 		{"a series by local day", &wire.Query{By: []string{"exe"}, Start: at("2026-11-20 00:00:00"), End: at("2026-11-22 00:00:00"), Bucket: day, Zone: "Europe/Berlin"},
@@ -123,7 +123,7 @@ func TestQueriesUseTheCoarsestRollUpsThatAreExact(t *testing.T) {
 		{"where hours are half a one off", &wire.Query{By: []string{"exe"}, Start: at("2026-11-20 00:00:00"), End: at("2026-11-22 00:00:00"), Bucket: day, Zone: "Asia/Kolkata"},
 			"60 11-20T00:00 11-22T00:00"},
 		{"by remote", &wire.Query{By: []string{"raddr"}, Start: at("2026-11-06 00:00:00"), End: at("2026-11-21 00:00:00")},
-			"86400 11-06T00:00 11-08T00:00, 432000 11-08T00:00 11-18T00:00, 86400 11-18T00:00 11-21T00:00"},
+			"86400 11-06T00:00 11-07T00:00, 345600 11-07T00:00 11-11T00:00, 691200 11-11T00:00 11-19T00:00, 86400 11-19T00:00 11-20T00:00, 21600 11-20T00:00 11-20T18:00, 3600 11-20T18:00 11-21T00:00"},
 		{"both", &wire.Query{By: []string{"raddr", "exe"}, Start: at("2026-11-20 00:00:00"), End: at("2026-11-21 06:00:00")},
 			"86400 11-20T00:00 11-21T00:00, rows 11-21T00:00 11-21T06:00"},
 		{"what roll-ups do not carry", &wire.Query{By: []string{"cmdline"}, Start: at("2026-11-20 00:00:00"), End: to}, "rows 11-20T00:00 11-21T12:34"},

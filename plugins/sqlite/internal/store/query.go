@@ -188,9 +188,8 @@ func (ask *question) keys() []string {
 	return slices.Compact(keys)
 }
 
-// grouped is the statement that sums up. It groups three times: by the numbers that the dimensions follow from where the
-// rows lie, then all of that by the numbers and the bucket, then by the dimensions' values, so that text is looked up a
-// few times instead of once a row.
+// grouped is the statement that sums up. It groups twice: by the numbers that the dimensions follow from and the bucket, then
+// by the dimensions' values, so that text is looked up a few times instead of once a row.
 func (ask *question) grouped() string {
 	keys := ask.keys()
 	var source string
@@ -199,13 +198,18 @@ func (ask *question) grouped() string {
 	} else {
 		source = ask.fromRows(keys)
 	}
-	inner, outer, groups := slices.Clone(keys), []string{}, []string{}
+	inner, outer, groups, looked := slices.Clone(keys), []string{}, []string{}, ""
 	if ask.query.GetBucket() > 0 {
 		inner = append(inner, ask.bucketExpression("t", ask.query.GetBucket(), ask.query.GetZone())+" AS "+storekit.BucketColumn)
 		keys = append(keys, storekit.BucketColumn)
 	}
 	for i, d := range ask.dims {
-		outer = append(outer, fmt.Sprintf("%s AS c%d", d.expression(), i))
+		value := d.value
+		if d.from != "" { // a join looks it up once, a subquery once for the group and once for the answer
+			value = fmt.Sprintf("d%d.value", i)
+			looked += fmt.Sprintf(" JOIN (SELECT %s AS id, %s AS value FROM %s) d%d ON d%[4]d.id = f.%[5]s", d.id, d.value, d.from, i, d.base)
+		}
+		outer = append(outer, fmt.Sprintf("%s AS c%d", value, i))
 		groups = append(groups, fmt.Sprintf("c%d", i))
 	}
 	if ask.query.GetBucket() > 0 {
@@ -220,8 +224,8 @@ func (ask *question) grouped() string {
 	if len(groups) > 0 {
 		having = fmt.Sprintf(" HAVING sum(m%d) > 0", len(measures())-1)
 	}
-	return fmt.Sprintf("SELECT %s FROM (SELECT %s FROM (%s)%s) f%s%s",
-		strings.Join(outer, ", "), strings.Join(inner, ", "), source, by(keys), by(groups), having)
+	return fmt.Sprintf("SELECT %s FROM (SELECT %s FROM (%s)%s) f%s%s%s",
+		strings.Join(outer, ", "), strings.Join(inner, ", "), source, by(keys), looked, by(groups), having)
 }
 
 // fromRows is the sums of all rows that the query is about, batch by batch, which is the order in which they lie.

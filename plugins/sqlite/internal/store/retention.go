@@ -144,7 +144,7 @@ func deletions() []deletion {
 	var list []deletion
 	for _, f := range families() {
 		key := "width, bucket, " + strings.Join(f.keys, ", ")
-		for _, width := range f.widths {
+		for _, width := range f.widths() {
 			floor := "floor"
 			if width == minuteWidth {
 				floor = "minutes"

@@ -169,7 +169,8 @@ func TestSixtyDaysByTheClockKeepTheDaysAskedForAndTheirSums(t *testing.T) {
 	live(t, s, 60, 100)
 	wantValue(t, s, "1000", "SELECT count(*) FROM connections")
 	wantSound(t, s)
-	wantValue(t, s, "10", "SELECT count(DISTINCT bucket) FROM program_sums WHERE width = 86400")
+	wantValue(t, s, "240", "SELECT count(DISTINCT bucket) FROM program_sums WHERE width = 3600")
+	wantValue(t, s, "9", "SELECT count(DISTINCT bucket) FROM program_sums WHERE width = 86400") // the last day is not over
 	wantValue(t, s, "1", "SELECT count(DISTINCT bucket) BETWEEN 2 * 100 - 2 AND 2 * 100 FROM program_sums WHERE width = 60")
 	want, _ := ask(t, s, &wire.Query{By: []string{"exe"}})
 	s.rowsOnly = true

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"database/sql/driver"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -18,7 +19,6 @@ const (
 	hourWidth    = int64(3600)
 	quarterWidth = 6 * hourWidth
 	dayWidth     = 24 * hourWidth
-	fiveDayWidth = 5 * dayWidth
 )
 
 // keepMinutes is how long roll-ups by minute are kept: those by the hour answer for what is older.
@@ -28,18 +28,22 @@ const keepMinutes = 2 * 24 * time.Hour
 type family struct {
 	table  string
 	keys   []string
-	widths []int64
+	direct []int64 // widths to which every batch adds
+	wide   []int64 // wider ones, each of which is made of the one before it, see [settle]
 }
 
 // families are all of them. One with fewer rows comes first.
 func families() []family {
+	direct, wide := []int64{minuteWidth, hourWidth}, []int64{quarterWidth, dayWidth, 2 * dayWidth, 4 * dayWidth, 8 * dayWidth, 16 * dayWidth}
 	return []family{
-		{"program_sums", []string{"program"}, []int64{minuteWidth, hourWidth, dayWidth}},
-		// There are many remotes: a month would be too many rows by days, and its edges by hours.
-		{"remote_sums", []string{"remote"}, []int64{minuteWidth, hourWidth, quarterWidth, dayWidth, fiveDayWidth}},
-		{"pair_sums", []string{"program", "remote"}, []int64{dayWidth}},
+		{"program_sums", []string{"program"}, direct, wide},
+		{"remote_sums", []string{"remote"}, direct, wide},
+		{"pair_sums", []string{"program", "remote"}, []int64{dayWidth}, nil},
 	}
 }
+
+// widths are all widths of the family, each a multiple of the one before it.
+func (f *family) widths() []int64 { return slices.Concat(f.direct, f.wide) }
 
 // sums are the measures in their order, see [storekit.MeasureNames].
 type sums [8]int64
@@ -58,10 +62,11 @@ type tally struct {
 	families []family
 	sums     []map[slot]*sums // by minute, or by the smallest width of the family
 	minutes  int64            // no roll-ups by minute before it, UTC ns
+	settled  int64            // no wide roll-ups after it, UTC ns
 }
 
-func newTally(minutes int64) *tally {
-	t := &tally{families: families(), minutes: minutes}
+func newTally(minutes, settled int64) *tally {
+	t := &tally{families: families(), minutes: minutes, settled: settled}
 	for range t.families {
 		t.sums = append(t.sums, make(map[slot]*sums))
 	}
@@ -72,10 +77,9 @@ func newTally(minutes int64) *tally {
 func (t *tally) add(ended, program, remote int64, f *wire.Flow) {
 	one := sums{int64(f.GetSent()), int64(f.GetReceived()), int64(f.GetSends()), int64(f.GetReceives()),
 		int64(f.GetConnects()), int64(f.GetAccepts()), int64(f.GetFailures()), 1}
-	seconds := floor(ended, int64(time.Second)) / int64(time.Second)
 	for i := range t.families {
-		width := t.families[i].widths[0]
-		at := slot{width, floor(seconds, width), program, remote}
+		width := t.families[i].direct[0]
+		at := slot{width, floor(seconds(ended), width), program, remote}
 		switch i {
 		case 0:
 			at.remote = 0
@@ -98,16 +102,15 @@ func into(m map[slot]*sums, at slot) *sums {
 // write adds what was gathered to the tables, in the order of their keys.
 func (t *tally) write(c *conn) error {
 	for i, f := range t.families {
-		for level, width := range f.widths {
-			m := t.sums[i]
-			if level > 0 {
-				m = make(map[slot]*sums)
-				for at, s := range t.sums[i] {
-					at.width, at.bucket = width, floor(at.bucket, width)
+		for _, width := range f.widths() {
+			m := make(map[slot]*sums)
+			for at, s := range t.sums[i] {
+				at.width, at.bucket = width, floor(at.bucket, width)
+				if t.kept(&f, at) {
 					into(m, at).add(s)
 				}
 			}
-			if err := t.writeLevel(c, f, m); err != nil {
+			if err := writeSums(c, &f, m); err != nil {
 				return fmt.Errorf("roll up into %s: %w", f.table, err)
 			}
 		}
@@ -115,13 +118,19 @@ func (t *tally) write(c *conn) error {
 	return nil
 }
 
-func (t *tally) writeLevel(c *conn, f family, m map[slot]*sums) error {
-	order := make([]slot, 0, len(m))
-	for at := range m {
-		if at.width > minuteWidth || at.bucket*int64(time.Second) >= t.minutes {
-			order = append(order, at)
-		}
+// kept says whether there is such a row: not by the minute when it is old, nor a wide one before its span is over.
+func (t *tally) kept(f *family, at slot) bool {
+	switch {
+	case at.width == minuteWidth:
+		return at.bucket*second >= t.minutes
+	case slices.Contains(f.wide, at.width):
+		return at.bucket+at.width <= seconds(t.settled)
 	}
+	return true
+}
+
+func writeSums(c *conn, f *family, m map[slot]*sums) error {
+	order := slices.Collect(maps.Keys(m))
 	slices.SortFunc(order, func(a, b slot) int {
 		return cmp.Or(cmp.Compare(a.bucket, b.bucket), cmp.Compare(a.program, b.program), cmp.Compare(a.remote, b.remote))
 	})
@@ -148,7 +157,7 @@ func (t *tally) writeLevel(c *conn, f family, m map[slot]*sums) error {
 
 // addSums ends a statement so that a row that is there already grows. A sum beyond 64 bits stays at the largest number
 // rather than refuse the batch for ever.
-func addSums(f family) string {
+func addSums(f *family) string {
 	var list []string
 	for _, m := range sumColumns() {
 		list = append(list, fmt.Sprintf("%s = CAST(%s + excluded.%s AS INTEGER)", m, m, m))

@@ -33,7 +33,16 @@ func migrate(c *conn) error {
 			return fmt.Errorf("from version %d to %d: %w", to-1, to, err)
 		}
 	}
-	return c.transact(func() error { return createViews(c) })
+	return c.transact(func() error {
+		newest, _, err := c.number("SELECT max(ended) FROM windows")
+		if err != nil {
+			return err
+		}
+		if err := settle(c, newest); err != nil {
+			return err
+		}
+		return createViews(c)
+	})
 }
 
 // stamp is the statements that write a version into a file.
@@ -124,7 +133,7 @@ func deleteTrigger() string {
 			}
 			less = append(less, fmt.Sprintf("%s = %s.%s - %s", sumColumns()[i], f.table, sumColumns()[i], of))
 		}
-		for _, width := range f.widths {
+		for _, width := range f.widths() {
 			where := fmt.Sprintf("width = %d AND bucket = %s", width, bucketSQL("OLD.window_end", width))
 			var same []string
 			for _, k := range f.keys {

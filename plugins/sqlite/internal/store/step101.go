@@ -6,7 +6,7 @@ import (
 )
 
 // steps are the scripts that bring a file from one version to the next, the first from [firstVersion].
-func steps() []string { return []string{step101()} }
+func steps() []string { return []string{step101(), step102} }
 
 // step101 splits the flows of version 100 into actors, remotes and traits, and makes the roll-ups. Rows that it makes get
 // random keys: the same process seen again becomes another row, which the view shows alike.
@@ -88,7 +88,7 @@ func rollUpAgain(f family, condition string) string {
 			columns = append(columns, "sum("+m+")")
 		}
 	}
-	for _, width := range f.widths {
+	for _, width := range f.direct {
 		fmt.Fprintf(&b, "INSERT INTO %s SELECT %d, %s AS bucket, %s, %s FROM flows f JOIN windows w ON w.id = f.window"+
 			" JOIN actors o ON o.id = f.actor WHERE %s GROUP BY bucket, %s;\n", f.table, width, bucketSQL("w.ended", width),
 			strings.Join(f.keys, ", "), strings.Join(columns, ", "), condition, strings.Join(f.keys, ", "))

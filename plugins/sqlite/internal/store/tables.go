@@ -1,7 +1,7 @@
 package store
 
 // tables makes the tables of a new file.
-const tables = `-- Tables of snitch.db, version 101. docs/schema.md explains them. Times are nanoseconds UTC, sizes bytes. Unsigned
+const tables = `-- Tables of snitch.db, version 102. docs/schema.md explains them. Times are nanoseconds UTC, sizes bytes. Unsigned
 -- numbers of 64 bits are kept as the signed number of the same bits. 'seen' is a time after which no flow refers to the
 -- row, so that retention finds what is left over without a look at the flows.
 
@@ -17,12 +17,13 @@ CREATE TABLE epochs (
 ) STRICT;
 
 -- What holds for the whole file. 'floor': rows that ended before it may be deleted already, and roll-ups do not count
--- there. 'minutes': the same for roll-ups by minute.
+-- there. 'minutes': the same for roll-ups by minute. 'settled': roll-ups wider than an hour are there for the spans that
+-- ended by then.
 CREATE TABLE state (
   name  TEXT    PRIMARY KEY,
   value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-INSERT INTO state VALUES ('floor', -9223372036854775807), ('minutes', -9223372036854775807);
+INSERT INTO state VALUES ('floor', -9223372036854775807), ('minutes', -9223372036854775807), ('settled', 0);
 
 -- One row per batch that was stored. They stay when retention deletes their rows: they are the anchors of the chain.
 CREATE TABLE batches (
@@ -229,9 +230,8 @@ CREATE TABLE flow_domains (
   PRIMARY KEY (flow, position)
 ) STRICT, WITHOUT ROWID;
 
--- Roll-ups: sums over the flows of kinds 1 and 2 whose window ended in the span of 'width' seconds (a minute, an hour, a
--- day; of remotes also 6 hours and 5 days) that begins at 'bucket' (seconds UTC). They change in the transaction that
--- changes the flows.
+-- Roll-ups: sums over the flows of kinds 1 and 2 whose window ended in the span of 'width' seconds (a minute, an hour, 6
+-- hours, 1, 2, 4, 8 or 16 days) that begins at 'bucket' (seconds UTC). They change in the transaction that changes the flows.
 CREATE TABLE program_sums (
   width    INTEGER NOT NULL,
   bucket   INTEGER NOT NULL,
