@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -161,7 +162,7 @@ func positional(statement string, args []any) (string, []any) {
 func (s *mariadb) Insert(ctx context.Context, table string, columns []string, values []sdk.Value) error {
 	err := s.conn.Raw(func(raw any) error {
 		return chunks(values, len(columns), func(rows int, part []sdk.Value) error {
-			statement, err := s.prepared(ctx, raw, insertText(table, columns, rows, func(int) string { return "?" }))
+			statement, err := s.prepared(ctx, raw, insertText(table, columns, rows))
 			if err != nil {
 				return err
 			}
@@ -174,6 +175,29 @@ func (s *mariadb) Insert(ctx context.Context, table string, columns []string, va
 		})
 	})
 	return s.note("insert", err)
+}
+
+// batchSizes are how many rows one INSERT takes: few different statements, each prepared once. The largest stays below the
+// 65,535 parameters that the protocols allow.
+func batchSizes() []int { return []int{256, 64, 16, 4, 1} }
+
+// insertText is the INSERT of so many rows.
+func insertText(table string, columns []string, rows int) string {
+	row := "(" + strings.Repeat("?,", len(columns)-1) + "?)"
+	return "INSERT INTO " + table + ` ("` + strings.Join(columns, `", "`) + `") VALUES ` + strings.Repeat(row+", ", rows-1) + row
+}
+
+// chunks cuts values into parts of the sizes above and calls insert for each.
+func chunks(values []sdk.Value, width int, insert func(rows int, part []sdk.Value) error) error {
+	for _, size := range batchSizes() {
+		for len(values) >= size*width {
+			if err := insert(size, values[:size*width]); err != nil {
+				return err
+			}
+			values = values[size*width:]
+		}
+	}
+	return nil
 }
 
 // prepared gives a prepared statement, a new one if need be.

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -128,6 +129,33 @@ func TestEveryClientHasEverySettingOnce(t *testing.T) {
 		sorted := slices.Sorted(slices.Values(names))
 		if len(slices.Compact(sorted)) != len(names) {
 			t.Errorf("%s: a setting is there twice: %v", client, names)
+		}
+	}
+}
+
+func TestEverySettingHasAnEffect(t *testing.T) {
+	t.Parallel()
+	without := []string{"autocommit", "client_encoding", "charset"} // as the guide says
+	samples := map[string]string{"client_encoding": `"UTF-8"`, "charset": `"utf8mb4"`, "max_allowed_packet": "2000000"}
+	ofType := map[string]string{"string": `"x"`, "integer": "77", "boolean": "true"}
+	for _, p := range Parameters() {
+		for _, client := range p.Clients {
+			fresh := func() *login { return &login{client: client, params: map[string]string{}} }
+			sample, ok := samples[p.Name]
+			if !ok {
+				sample = ofType[p.Type]
+			}
+			l := fresh()
+			if err := l.set(p.Name, []byte(sample)); err != nil {
+				t.Errorf("%s, %s: %v", client, p.Name, err)
+			}
+			if secret := slices.Equal(l.secrets, []string{"x"}); secret != p.Secret {
+				t.Errorf("%s: is kept as a secret: %v", p.Name, secret)
+			}
+			l.secrets = nil
+			if none := reflect.DeepEqual(l, fresh()); none != slices.Contains(without, p.Name) {
+				t.Errorf("%s, %s: is without effect: %v", client, p.Name, none)
+			}
 		}
 	}
 }

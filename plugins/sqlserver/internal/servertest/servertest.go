@@ -22,6 +22,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/picosnitch/picosnitch/test/need"
 )
 
@@ -182,6 +184,20 @@ func (s *Server) Kill() {
 	_ = syscall.Kill(-pid, syscall.SIGKILL)
 	<-s.exited
 	s.cmd = nil
+}
+
+// Disk is an empty file system of so many bytes that the server may write to, its path. It goes with the test.
+func (s *Server) Disk(size int) string {
+	s.t.Helper()
+	path := filepath.Join(s.Directory, "disk")
+	if err := os.Mkdir(path, 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", path, "tmpfs", 0, fmt.Sprintf("size=%d,mode=700,uid=%d,gid=%d", size, s.uid, s.gid)); err != nil {
+		s.t.Fatalf("mount %s: %v", path, err)
+	}
+	s.t.Cleanup(func() { _ = unix.Unmount(path, unix.MNT_DETACH) })
+	return path
 }
 
 // SQL runs statements as the administrator, with the server's own client, and returns what it prints.

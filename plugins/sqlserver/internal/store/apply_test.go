@@ -293,6 +293,13 @@ func tlsAndPasswords(t *testing.T, server *servertest.Server) {
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("the password is in the error: %v", err)
 	}
+	nowhere := open(t, strings.Replace(config("tls", `pa'ss\word "1`, table), `"picosnitch"`, `"nowhere"`, 1))
+	err = nowhere.Apply(t.Context(), b)
+	wantRetry(t, err, "denies")
+	wantRetry(t, err, "nowhere")
+	// The certificate is for localhost.
+	renamed := strings.NewReplacer(`"localhost"`, `"127.0.0.1"`, `"hostaddr": "127.0.0.1", `, "").Replace(config("tls", `pa'ss\word "1`, table))
+	wantRetry(t, open(t, renamed).Apply(t.Context(), b), "has a certificate that is not trusted")
 	other := servertest.Authority(t)
 	stranger := open(t, strings.ReplaceAll(config("tls", `pa'ss\word "1`, table), server.CA, other))
 	wantRetry(t, stranger.Apply(t.Context(), b), "has a certificate that is not trusted")

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -22,12 +24,13 @@ type generator struct {
 	last                          []*wire.Flow
 	sequence                      uint64
 	window                        int64
+	every                         time.Duration // between the starts of windows
 }
 
 func newGenerator(seed uint64) *generator {
 	r := rand.New(rand.NewPCG(seed, 1))
 	return &generator{random: r, commands: rand.NewZipf(r, 1.1, 1, 2999), addresses: rand.NewZipf(r, 1.1, 1, 7999),
-		programs: rand.NewZipf(r, 1.1, 1, 399)}
+		programs: rand.NewZipf(r, 1.1, 1, 399), every: 10 * time.Second}
 }
 
 func (g *generator) flow() *wire.Flow {
@@ -54,7 +57,7 @@ func (g *generator) batch(size int) *sdk.Batch {
 	records := make([]*wire.Record, size)
 	flows := make([]*wire.Flow, size)
 	g.window++
-	begin := start + g.window*int64(10*time.Second)
+	begin := start + g.window*int64(g.every)
 	for i := range records {
 		f := g.flow()
 		f.Window = &wire.Window{Start: begin, End: begin + int64(10*time.Second), StartBoot: begin, EndBoot: begin}
@@ -91,6 +94,48 @@ func BenchmarkApply(b *testing.B) {
 				apply(b, s, batch)
 			}
 			b.ReportMetric(float64(b.N)*size/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+}
+
+// BenchmarkQuery asks about a million rows over 30 days, or as many as PICOSNITCH_BENCH_ROWS says. The server shares the
+// machine.
+func BenchmarkQuery(b *testing.B) {
+	const size, days = 2000, 30
+	rows := 1_000_000
+	if text := os.Getenv("PICOSNITCH_BENCH_ROWS"); text != "" {
+		rows, _ = strconv.Atoi(text)
+	}
+	for kind, begin := range map[string]func(testing.TB) *servertest.Server{
+		"PostgreSQL": servertest.PostgreSQL, "MariaDB": servertest.MariaDB,
+	} {
+		b.Run(kind, func(b *testing.B) {
+			s := open(b, begin(b).SocketConfig(""))
+			g := newGenerator(1)
+			g.every = days * 24 * time.Hour * size / time.Duration(rows)
+			for range rows / size {
+				apply(b, s, g.batch(size))
+			}
+			end := start + days*24*int64(time.Hour)
+			day, sent := end-24*int64(time.Hour), []*wire.Order{{Column: "sent", Descending: true}}
+			for _, c := range []struct {
+				name string
+				q    *wire.Query
+			}{
+				{"executables of a day", &wire.Query{By: []string{"exe"}, Start: day, Order: sent, Limit: 10, Others: true, Totals: true}},
+				{"command lines of a day", &wire.Query{By: []string{"cmdline"}, Start: day, Order: sent, Limit: 10}},
+				{"series of an executable", &wire.Query{By: []string{"exe"}, Where: equal("name", "program-1"), Bucket: int64(time.Hour), Zone: "Europe/Berlin"}},
+				{"addresses of 30 days", &wire.Query{By: []string{"raddr"}, Order: sent, Limit: 10}},
+				{"hashes of 30 days", &wire.Query{By: []string{"sha256"}, Order: sent, Limit: 10}},
+			} {
+				b.Run(c.name, func(b *testing.B) {
+					for range b.N {
+						if err := s.Query(b.Context(), c.q, func(*wire.QueryPage) error { return nil }); err != nil {
+							b.Fatal(err)
+						}
+					}
+				})
+			}
 		})
 	}
 }

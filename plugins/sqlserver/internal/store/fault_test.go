@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +73,48 @@ func serverKilled(t *testing.T, server *servertest.Server) {
 		if len(b.GetMissing()) > 0 || len(b.GetAltered()) > 0 {
 			t.Errorf("batch %d..%d: %v", b.GetFirst(), b.GetLast(), b.GetState())
 		}
+	}
+}
+
+// fullDisk fills a small file system that PostgreSQL's tables lie on, and makes room again. (MariaDB 10.11 ends itself there:
+// it is a server that is away.)
+func fullDisk(t *testing.T, server *servertest.Server) {
+	if server.Socket != "" {
+		return
+	}
+	disk := server.Disk(32 << 20)
+	server.SQL("CREATE TABLESPACE small LOCATION '" + disk + "'")
+	s := open(t, server.SocketConfig(`, "table_name": "brim", "options": "-c default_tablespace=small"`))
+	healthy(t, s)
+	ballast := filepath.Join(disk, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 28<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := newGenerator(4)
+	var stuck *sdk.Batch
+	rows := 0
+	for range 40 {
+		b := g.batch(500)
+		if err := s.Apply(t.Context(), b); err != nil {
+			wantRetry(t, err, "has no space left")
+			stuck = b
+			break
+		}
+		rows += 500
+	}
+	if stuck == nil {
+		t.Fatal("the disk was never full")
+	}
+	if err := s.Health(t.Context()); err == nil || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("health says %v", err)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, s, stuck)
+	healthy(t, s)
+	if got := server.SQL("SELECT count(*) FROM brim"); got != fmt.Sprint(rows+500) {
+		t.Errorf("%s rows, want %d", got, rows+500)
 	}
 }
 

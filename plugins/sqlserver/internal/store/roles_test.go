@@ -171,17 +171,27 @@ func (r *roles) everythingIsSound(t *testing.T) {
 	}
 }
 
-// hostAlone works with no more than the guide grants to a host that has a database for itself.
+// hostAlone works with no more than the guide grants to a host that has a database for itself, and without the right to
+// create once it has made its tables.
 func hostAlone(t *testing.T, server *servertest.Server) {
-	kind, config := "postgresql", server.PostgresConfig
+	kind, config, revoke := "postgresql", server.PostgresConfig, "REVOKE CREATE ON SCHEMA public FROM picosnitch_alone"
 	if server.Socket != "" {
-		kind, config = "mariadb", server.MariaDBConfig
+		kind, config, revoke = "mariadb", server.MariaDBConfig, "REVOKE CREATE, CREATE VIEW ON picosnitch.* FROM picosnitch_alone"
 	}
 	server.SQL(statements(t, kind+" alone"))
-	s := open(t, config("picosnitch_alone", "secret", `, "table_name": "alone"`))
-	healthy(t, s)
-	apply(t, s, next(streamOf(false), sdktest.Records(1, 100)))
-	if got := server.SQL("SELECT count(*) FROM alone_complete"); got == "0" {
+	settings, line := config("picosnitch_alone", "secret", `, "table_name": "alone"`), streamOf(false)
+	first := open(t, settings)
+	healthy(t, first)
+	apply(t, first, next(line, sdktest.Records(1, 100)))
+	before := server.SQL("SELECT count(*) FROM alone_complete")
+	if before == "0" {
 		t.Error("the view shows nothing")
+	}
+	server.SQL(revoke)
+	second := open(t, settings)
+	healthy(t, second)
+	apply(t, second, next(line, sdktest.Records(2, 100)))
+	if after := server.SQL("SELECT count(*) FROM alone_complete"); after == before {
+		t.Error("nothing was stored without the right to create")
 	}
 }

@@ -37,6 +37,7 @@ func TestStore(t *testing.T) {
 				}
 			})
 			t.Run("connections that the server ended are replaced", func(t *testing.T) { connectionsEnded(t, server) })
+			t.Run("a full disk is waited for", func(t *testing.T) { fullDisk(t, server) })
 			t.Run("nothing is lost or stored twice when the server is killed", func(t *testing.T) { serverKilled(t, server) })
 			t.Run("a server that is away at start is waited for", func(t *testing.T) { serverAway(t, server) })
 		})
