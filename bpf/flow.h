@@ -154,7 +154,7 @@ static __always_inline void describe_owner(struct owner *o, struct sock *sk, con
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	o->netns = sk->__sk_common.skc_net.net->ns.inum;
+	o->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	o->protocol = sk->sk_protocol;
 	o->uid = c->uid;
 	if (c->softirq)
@@ -186,7 +186,7 @@ static __always_inline void describe_flow(struct flow *f, struct sock *sk, const
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	f->netns = sk->__sk_common.skc_net.net->ns.inum;
+	f->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	f->ifindex = sk->__sk_common.skc_bound_dev_if;
 	f->protocol = c->protocol ? c->protocol : sk->sk_protocol;
 	describe_local(f, sk, key->family);

@@ -24,6 +24,7 @@
 #define AF_ALG 38
 #define AF_VSOCK 40
 #define SOCK_STREAM 1
+#define SOCK_DGRAM 2
 #define SOCK_RAW 3
 #define SOCK_SEQPACKET 5
 #define IPPROTO_ICMP 1
@@ -195,6 +196,7 @@ struct pt_regs {
 
 struct pt_regs___x86 {
 	unsigned long di;
+	unsigned long si;
 	unsigned long cx;
 	unsigned long ax;
 };

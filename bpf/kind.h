@@ -41,6 +41,12 @@ static __always_inline int datagram(struct sock *sk)
 	return internet(sk->__sk_common.skc_family) && (udp(sk) || bare(sk->sk_type, sk->sk_protocol));
 }
 
+/* Sockets that take pages as such. Those of others are sent by a call of its own, which is counted. */
+static __always_inline int takes_pages(__u16 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE;
+}
+
 static __always_inline __u64 cookie_of(struct sock *sk)
 {
 	__u64 cookie = sk->__sk_common.skc_cookie.counter;

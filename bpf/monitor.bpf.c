@@ -16,6 +16,7 @@
 #include "uncounted.h"
 #include "tunnel.h"
 #include "existing.h"
+#include "kprobe.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -78,7 +79,7 @@ int BPF_PROG(inet6_send, struct socket *socket, struct msghdr *message, __u64 si
 SEC("fexit/inet_sendpage")
 int BPF_PROG(inet_sendpage, struct socket *socket, struct page *page, int offset, __u64 size, int flags, long length)
 {
-	return on_send(socket->sk, length);
+	return takes_pages(socket->sk->sk_protocol) ? on_send(socket->sk, length) : 0;
 }
 
 SEC("fexit/packet_sendmsg")
@@ -148,6 +149,85 @@ SEC("fexit/sock_recvmsg")
 int BPF_PROG(other_receive, struct socket *socket, struct msghdr *message, int flags, int length)
 {
 	return other_family(socket->sk) ? on_other(socket->sk, length, flags, 0) : 0;
+}
+
+/* The same where neither can be had, of IP sockets: where their calls begin and where they end. */
+SEC("kprobe/inet_sendmsg")
+int inet_send_in(void *registers)
+{
+	return on_named_send(registers);
+}
+
+SEC("kretprobe/inet_sendmsg")
+int inet_send_out(void *registers)
+{
+	return on_called(registers, CALL_SENDS);
+}
+
+SEC("kprobe/inet6_sendmsg")
+int inet6_send_in(void *registers)
+{
+	return on_named_send(registers);
+}
+
+SEC("kretprobe/inet6_sendmsg")
+int inet6_send_out(void *registers)
+{
+	return on_called(registers, CALL_SENDS);
+}
+
+SEC("kprobe/inet_sendpage")
+int sendpage_in(void *registers)
+{
+	return on_page_call(registers);
+}
+
+SEC("kretprobe/inet_sendpage")
+int sendpage_out(void *registers)
+{
+	return on_called(registers, CALL_SENDS);
+}
+
+SEC("kprobe/inet_recvmsg")
+int inet_recv_in(void *registers)
+{
+	return on_call(registers, 0);
+}
+
+SEC("kretprobe/inet_recvmsg")
+int inet_recv_out(void *registers)
+{
+	return on_called(registers, 0);
+}
+
+SEC("kprobe/inet6_recvmsg")
+int inet6_recv_in(void *registers)
+{
+	return on_call(registers, 0);
+}
+
+SEC("kretprobe/inet6_recvmsg")
+int inet6_recv_out(void *registers)
+{
+	return on_called(registers, 0);
+}
+
+SEC("kprobe/sock_common_recvmsg")
+int common_recv_in(void *registers)
+{
+	return on_call(registers, 0);
+}
+
+SEC("kretprobe/sock_common_recvmsg")
+int common_recv_out(void *registers)
+{
+	return on_called(registers, 0);
+}
+
+SEC("kprobe/skb_consume_udp")
+int udp_consumed(void *registers)
+{
+	return on_consumed(registers);
 }
 
 SEC("tp_btf/inet_sock_set_state")

@@ -40,6 +40,8 @@ static __always_inline __u64 argument(void *registers, int n)
 	if (bpf_core_field_exists(x86->di)) {
 		if (n == 0)
 			return BPF_CORE_READ(x86, di);
+		if (n == 1)
+			return BPF_CORE_READ(x86, si);
 		if (n == 3)
 			return BPF_CORE_READ(x86, cx);
 		return BPF_CORE_READ(x86, ax);

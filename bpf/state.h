@@ -222,7 +222,10 @@ static __always_inline int on_create(struct bpf_sock *sk)
 {
 	struct socket_state *state;
 
-	if (sk->protocol != IPPROTO_SCTP || !active())
+	if (!active())
+		return 1;
+	bpf_get_socket_cookie(sk); /* from now on it has one, for programs that may not ask */
+	if (sk->protocol != IPPROTO_SCTP)
 		return 1;
 	state = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state) {

@@ -51,8 +51,8 @@ type call struct {
 	out, errs io.Writer
 	getenv    func(string) string
 	uid       uint32
-	localtime string                         // link to the local time zone
-	hooks     func() ([]capture.Hook, error) // tries them
+	localtime string                                       // link to the local time zone
+	hooks     func(lacks []string) ([]capture.Hook, error) // tries them
 	flags     flags
 	unhook    func() // lets go of SIGHUP; nil when it is not caught
 }

@@ -41,7 +41,7 @@ func testCall(t *testing.T) (c *call, out, errs *bytes.Buffer) {
 	out, errs = new(bytes.Buffer), new(bytes.Buffer)
 	return &call{
 		out: out, errs: errs, getenv: func(string) string { return "" }, uid: uint32(os.Geteuid()), localtime: "/nonexistent",
-		hooks: func() ([]capture.Hook, error) { return nil, nil },
+		hooks: func([]string) ([]capture.Hook, error) { return nil, nil },
 	}, out, errs
 }
 

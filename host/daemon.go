@@ -170,7 +170,7 @@ func (d *daemon) openCapture(context.Context) error {
 	d.position = position
 	d.source, err = capture.Open(capture.Options{
 		Instance: d.settings.Instance, Interval: d.interval(), RingPages: d.inForce.get().PerfPages,
-		Position: position, Secret: d.state.secret, Log: d.log,
+		Position: position, Secret: d.state.secret, Log: d.log, Lacks: d.settings.Lacks,
 	})
 	if err != nil {
 		return refusal(err)

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/picosnitch/picosnitch/host/internal/capture"
 	"github.com/picosnitch/picosnitch/host/internal/doctor"
 	"github.com/picosnitch/picosnitch/host/internal/home"
 )
@@ -96,7 +97,7 @@ func (c *call) doctorOptions(s settings) (doctor.Options, error) {
 		Version: version, ConfigDir: s.ConfigDir, StateDir: s.StateDir, Instance: s.Instance, Owner: s.Owner, UID: c.uid,
 		Missing: missingCapabilities(have), Program: program, PluginUID: s.UIDs.First,
 		FindPlugin: func(name string) (string, bool) { return findPlugin(s.PluginDirs, name) },
-		Hooks:      c.hooks,
+		Hooks:      func() ([]capture.Hook, error) { return c.hooks(s.Lacks) },
 	}, nil
 }
 

@@ -54,7 +54,7 @@ func TestWhatMayPassIsTriedAgainAndTheRestIsNot(t *testing.T) {
 }
 
 // blind is a kernel that lets nothing be counted.
-func blind() ([]capture.Hook, error) {
+func blind([]string) ([]capture.Hook, error) {
 	return []capture.Hook{
 		{Sees: "bytes sent", Essential: true, Failures: []capture.Failure{{Way: "fexit", Err: fmt.Errorf("load: %w", unix.EINVAL)}}},
 	}, nil

@@ -31,6 +31,7 @@ type settings struct {
 	PluginDirs []string   // where plugins are looked for, in order
 	UIDs       supervisor.UIDs
 	Plugins    []string // the only ones that run, whatever the configuration says; nil: as it says
+	Lacks      []string // what capture takes for absent: for tests
 }
 
 // settings resolves flags and environment.
@@ -46,6 +47,7 @@ func (c *call) settings(ctx context.Context) (settings, error) {
 	if s.Instance, err = instanceName(cmp.Or(c.flags.instance, c.getenv("PICOSNITCH_INSTANCE"), defaultInstance), s.RunDir); err != nil {
 		return s, err
 	}
+	s.Lacks = strings.Fields(c.getenv("PICOSNITCH_LACKS"))
 	s.UIDs = supervisor.DefaultUIDs()
 	if text := c.getenv("PICOSNITCH_UIDS"); text != "" {
 		if s.UIDs, err = supervisor.ParseUIDs(text); err != nil {

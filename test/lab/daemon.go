@@ -109,7 +109,7 @@ func (d *Daemon) command(ctx context.Context, verb string, args ...string) *exec
 	cmd.Dir = "/"
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent",
-		"PICOSNITCH_INSTANCE=" + d.Instance, "PICOSNITCH_UIDS=" + d.uids,
+		"PICOSNITCH_INSTANCE=" + d.Instance, "PICOSNITCH_UIDS=" + d.uids, "PICOSNITCH_LACKS=" + os.Getenv("PICOSNITCH_LACKS"),
 	}
 	if d.Owner != 0 {
 		cmd.Env = append(cmd.Env, fmt.Sprintf("SUDO_UID=%d", d.Owner), fmt.Sprintf("SUDO_GID=%d", d.Owner))

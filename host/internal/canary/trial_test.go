@@ -254,7 +254,7 @@ func TestImagesAreExecutables(t *testing.T) {
 func TestEverySenseIsFoundInThisKernel(t *testing.T) {
 	t.Parallel()
 	need.Root(t, "load BPF programs")
-	hooks, err := capture.Check()
+	hooks, err := capture.Check(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

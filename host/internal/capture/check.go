@@ -11,9 +11,10 @@ import (
 )
 
 // Check loads and attaches everything as Open would, without counting or pinning anything, and tells what came of each
-// hook. The error says what kept it from trying; a hook that fails is no error.
-func Check() ([]Hook, error) {
-	a, err := machine()
+// hook. The error says what kept it from trying; a hook that fails is no error. What lacks names is taken for absent, as in
+// [Options].
+func Check(lacks []string) ([]Hook, error) {
+	a, err := machine(lacks)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ import (
 // Hook is one thing that the kernel is asked to tell, and how it does.
 type Hook struct {
 	Sees      string    // in words
-	Way       string    // "tracepoint", "fexit", "cgroup"; "" if there is none here
+	Way       string    // "tracepoint", "fexit", "kprobe", "cgroup"; "" if there is none here
 	Programs  []string  // at work
 	Essential bool      // without it there is nothing to count
 	Failures  []Failure // of the ways that were tried before
@@ -69,11 +69,15 @@ func hooks() []hook {
 			{name: "tracepoint", programs: []string{kernelProgSockReceive}},
 			{name: "fexit", programs: []string{kernelProgInetReceive, kernelProgInet6Receive}, optional: []string{
 				kernelProgCommonReceive, kernelProgPacketReceive, kernelProgVsockReceive, kernelProgVsockReceiveDatagram, kernelProgOtherReceive}},
+			{name: "kprobe", programs: []string{kernelProgInetRecvIn, kernelProgInetRecvOut, kernelProgInet6RecvIn, kernelProgInet6RecvOut},
+				optional: []string{kernelProgCommonRecvIn, kernelProgCommonRecvOut, kernelProgUdpConsumed}},
 		}},
 		{"bytes sent", true, []way{
 			{name: "tracepoint", programs: []string{kernelProgSockSend}},
 			{name: "fexit", programs: []string{kernelProgInetSend, kernelProgInet6Send}, optional: []string{
 				kernelProgInetSendpage, kernelProgPacketSend, kernelProgVsockSend, kernelProgVsockSendDatagram, kernelProgOtherSend}},
+			{name: "kprobe", programs: []string{kernelProgInetSendIn, kernelProgInetSendOut, kernelProgInet6SendIn, kernelProgInet6SendOut},
+				optional: []string{kernelProgSendpageIn, kernelProgSendpageOut}},
 		}},
 	}
 }
@@ -82,7 +86,8 @@ func hooks() []hook {
 type attachments struct {
 	cgroup  string // root of the cgroup v2 hierarchy
 	kernel  *btf.Spec
-	noFexit error // why no fexit program can be had here; nil: it can
+	noFexit error    // why no fexit program can be had here; nil: it can
+	lacks   []string // see Options
 }
 
 // available tells whether the kernel has what a program attaches to, as far as its type information says; if not, why.
@@ -90,6 +95,8 @@ func (a attachments) available(p *ebpf.ProgramSpec) error {
 	kind, target, _ := strings.Cut(p.SectionName, "/")
 	var trace *btf.Typedef
 	switch {
+	case slices.Contains(a.lacks, kind), slices.Contains(a.lacks, target), strings.HasSuffix(kind, "probe") && !a.function(target):
+		return errAbsent
 	case kind == "tp_btf" && a.kernel.TypeByName("btf_trace_"+target, &trace) != nil, kind == "fexit" && !a.function(target):
 		return errAbsent
 	case kind == "fexit":
@@ -115,6 +122,9 @@ func (a attachments) function(name string) bool {
 func (a attachments) attach(p *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
 	if strings.HasPrefix(spec.SectionName, "cgroup") || spec.SectionName == "sockops" {
 		return link.AttachCgroup(link.CgroupOptions{Path: a.cgroup, Attach: spec.AttachType, Program: p})
+	}
+	if p.Type() == ebpf.Kprobe {
+		return attachKprobe(p, spec)
 	}
 	return link.AttachTracing(link.TracingOptions{Program: p})
 }
@@ -230,8 +240,11 @@ func (o *objects) remember() {
 
 // counting is how bytes are counted.
 func (o *objects) counting() wire.Counting {
-	if o.links[kernelProgSockSend] != nil {
+	switch {
+	case o.links[kernelProgSockSend] != nil:
 		return wire.Counting_COUNTING_TRACEPOINT
+	case o.links[kernelProgInetSendOut] != nil:
+		return wire.Counting_COUNTING_KPROBE
 	}
 	return wire.Counting_COUNTING_FEXIT
 }

@@ -101,7 +101,8 @@ func (k *Kernel) open() error {
 }
 
 func (k *Kernel) install(spec *ebpf.CollectionSpec, tag uint64) (*objects, error) {
-	a, err := machine()
+	sweepProbes()
+	a, err := machine(k.options.Lacks)
 	if err != nil {
 		return nil, err
 	}
@@ -317,5 +318,6 @@ func (k *Kernel) remove() error {
 	}
 	err := removePins(k.root)
 	k.release()
+	sweepProbes()
 	return err
 }

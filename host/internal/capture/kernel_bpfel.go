@@ -13,6 +13,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type kernelCall struct {
+	_      structs.HostLayout
+	Socket uint64
+	Flags  uint32
+	Pad    uint32
+}
+
 type kernelControl struct {
 	_            structs.HostLayout
 	Tag          uint64
@@ -135,7 +142,8 @@ const (
 	kernelLossCauseLOSS_EXPIRED        kernelLossCause = 10
 	kernelLossCauseLOSS_NAME_FULL      kernelLossCause = 11
 	kernelLossCauseLOSS_TUNNEL_FULL    kernelLossCause = 12
-	kernelLossCauseLOSS_CAUSES         kernelLossCause = 13
+	kernelLossCauseLOSS_CALL           kernelLossCause = 13
+	kernelLossCauseLOSS_CAUSES         kernelLossCause = 14
 )
 
 type kernelNamedPeer struct {
@@ -254,6 +262,11 @@ type kernelScratch struct {
 	Texts   kernelTexts
 }
 
+type kernelSocketCopy struct {
+	_     structs.HostLayout
+	Bytes [2048]uint8
+}
+
 type kernelSocketState struct {
 	_             structs.HostLayout
 	Owner         kernelProcessKey
@@ -299,6 +312,7 @@ const (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	kernelMapAbouts                = "abouts"
+	kernelMapCalls                 = "calls"
 	kernelMapControlWord           = "control_word"
 	kernelMapEvents                = "events"
 	kernelMapFlowMaps              = "flow_maps"
@@ -312,6 +326,7 @@ const (
 	kernelMapProcesses             = "processes"
 	kernelMapQuestions             = "questions"
 	kernelMapScratches             = "scratches"
+	kernelMapSocketCopies          = "socket_copies"
 	kernelMapSockets               = "sockets"
 	kernelMapThreads               = "threads"
 	kernelMapUsersMade             = "users_made"
@@ -319,14 +334,24 @@ const (
 	kernelProgArrive               = "arrive"
 	kernelProgAsk                  = "ask"
 	kernelProgCommonReceive        = "common_receive"
+	kernelProgCommonRecvIn         = "common_recv_in"
+	kernelProgCommonRecvOut        = "common_recv_out"
 	kernelProgDepart               = "depart"
 	kernelProgExistingFiles        = "existing_files"
 	kernelProgExistingTasks        = "existing_tasks"
 	kernelProgFileKeys             = "file_keys"
 	kernelProgInet6Receive         = "inet6_receive"
+	kernelProgInet6RecvIn          = "inet6_recv_in"
+	kernelProgInet6RecvOut         = "inet6_recv_out"
 	kernelProgInet6Send            = "inet6_send"
+	kernelProgInet6SendIn          = "inet6_send_in"
+	kernelProgInet6SendOut         = "inet6_send_out"
 	kernelProgInetReceive          = "inet_receive"
+	kernelProgInetRecvIn           = "inet_recv_in"
+	kernelProgInetRecvOut          = "inet_recv_out"
 	kernelProgInetSend             = "inet_send"
+	kernelProgInetSendIn           = "inet_send_in"
+	kernelProgInetSendOut          = "inet_send_out"
 	kernelProgInetSendpage         = "inet_sendpage"
 	kernelProgNothing              = "nothing"
 	kernelProgOpenDevice           = "open_device"
@@ -345,6 +370,8 @@ const (
 	kernelProgRingRegister         = "ring_register"
 	kernelProgSendToV4             = "send_to_v4"
 	kernelProgSendToV6             = "send_to_v6"
+	kernelProgSendpageIn           = "sendpage_in"
+	kernelProgSendpageOut          = "sendpage_out"
 	kernelProgSetOption            = "set_option"
 	kernelProgSockReceive          = "sock_receive"
 	kernelProgSockSend             = "sock_send"
@@ -355,6 +382,7 @@ const (
 	kernelProgTcpSpace             = "tcp_space"
 	kernelProgTcpSpaceBeside       = "tcp_space_beside"
 	kernelProgTold                 = "told"
+	kernelProgUdpConsumed          = "udp_consumed"
 	kernelProgVsockReceive         = "vsock_receive"
 	kernelProgVsockReceiveDatagram = "vsock_receive_datagram"
 	kernelProgVsockSend            = "vsock_send"
@@ -418,14 +446,24 @@ type kernelProgramSpecs struct {
 	Arrive               *ebpf.ProgramSpec `ebpf:"arrive"`
 	Ask                  *ebpf.ProgramSpec `ebpf:"ask"`
 	CommonReceive        *ebpf.ProgramSpec `ebpf:"common_receive"`
+	CommonRecvIn         *ebpf.ProgramSpec `ebpf:"common_recv_in"`
+	CommonRecvOut        *ebpf.ProgramSpec `ebpf:"common_recv_out"`
 	Depart               *ebpf.ProgramSpec `ebpf:"depart"`
 	ExistingFiles        *ebpf.ProgramSpec `ebpf:"existing_files"`
 	ExistingTasks        *ebpf.ProgramSpec `ebpf:"existing_tasks"`
 	FileKeys             *ebpf.ProgramSpec `ebpf:"file_keys"`
 	Inet6Receive         *ebpf.ProgramSpec `ebpf:"inet6_receive"`
+	Inet6RecvIn          *ebpf.ProgramSpec `ebpf:"inet6_recv_in"`
+	Inet6RecvOut         *ebpf.ProgramSpec `ebpf:"inet6_recv_out"`
 	Inet6Send            *ebpf.ProgramSpec `ebpf:"inet6_send"`
+	Inet6SendIn          *ebpf.ProgramSpec `ebpf:"inet6_send_in"`
+	Inet6SendOut         *ebpf.ProgramSpec `ebpf:"inet6_send_out"`
 	InetReceive          *ebpf.ProgramSpec `ebpf:"inet_receive"`
+	InetRecvIn           *ebpf.ProgramSpec `ebpf:"inet_recv_in"`
+	InetRecvOut          *ebpf.ProgramSpec `ebpf:"inet_recv_out"`
 	InetSend             *ebpf.ProgramSpec `ebpf:"inet_send"`
+	InetSendIn           *ebpf.ProgramSpec `ebpf:"inet_send_in"`
+	InetSendOut          *ebpf.ProgramSpec `ebpf:"inet_send_out"`
 	InetSendpage         *ebpf.ProgramSpec `ebpf:"inet_sendpage"`
 	Nothing              *ebpf.ProgramSpec `ebpf:"nothing"`
 	OpenDevice           *ebpf.ProgramSpec `ebpf:"open_device"`
@@ -444,6 +482,8 @@ type kernelProgramSpecs struct {
 	RingRegister         *ebpf.ProgramSpec `ebpf:"ring_register"`
 	SendToV4             *ebpf.ProgramSpec `ebpf:"send_to_v4"`
 	SendToV6             *ebpf.ProgramSpec `ebpf:"send_to_v6"`
+	SendpageIn           *ebpf.ProgramSpec `ebpf:"sendpage_in"`
+	SendpageOut          *ebpf.ProgramSpec `ebpf:"sendpage_out"`
 	SetOption            *ebpf.ProgramSpec `ebpf:"set_option"`
 	SockReceive          *ebpf.ProgramSpec `ebpf:"sock_receive"`
 	SockSend             *ebpf.ProgramSpec `ebpf:"sock_send"`
@@ -454,6 +494,7 @@ type kernelProgramSpecs struct {
 	TcpSpace             *ebpf.ProgramSpec `ebpf:"tcp_space"`
 	TcpSpaceBeside       *ebpf.ProgramSpec `ebpf:"tcp_space_beside"`
 	Told                 *ebpf.ProgramSpec `ebpf:"told"`
+	UdpConsumed          *ebpf.ProgramSpec `ebpf:"udp_consumed"`
 	VsockReceive         *ebpf.ProgramSpec `ebpf:"vsock_receive"`
 	VsockReceiveDatagram *ebpf.ProgramSpec `ebpf:"vsock_receive_datagram"`
 	VsockSend            *ebpf.ProgramSpec `ebpf:"vsock_send"`
@@ -465,6 +506,7 @@ type kernelProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelMapSpecs struct {
 	Abouts       *ebpf.MapSpec `ebpf:"abouts"`
+	Calls        *ebpf.MapSpec `ebpf:"calls"`
 	ControlWord  *ebpf.MapSpec `ebpf:"control_word"`
 	Events       *ebpf.MapSpec `ebpf:"events"`
 	FlowMaps     *ebpf.MapSpec `ebpf:"flow_maps"`
@@ -478,6 +520,7 @@ type kernelMapSpecs struct {
 	Processes    *ebpf.MapSpec `ebpf:"processes"`
 	Questions    *ebpf.MapSpec `ebpf:"questions"`
 	Scratches    *ebpf.MapSpec `ebpf:"scratches"`
+	SocketCopies *ebpf.MapSpec `ebpf:"socket_copies"`
 	Sockets      *ebpf.MapSpec `ebpf:"sockets"`
 	Threads      *ebpf.MapSpec `ebpf:"threads"`
 	UsersMade    *ebpf.MapSpec `ebpf:"users_made"`
@@ -523,6 +566,7 @@ func (o *kernelObjects) Close() error {
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelMaps struct {
 	Abouts       *ebpf.Map `ebpf:"abouts"`
+	Calls        *ebpf.Map `ebpf:"calls"`
 	ControlWord  *ebpf.Map `ebpf:"control_word"`
 	Events       *ebpf.Map `ebpf:"events"`
 	FlowMaps     *ebpf.Map `ebpf:"flow_maps"`
@@ -536,6 +580,7 @@ type kernelMaps struct {
 	Processes    *ebpf.Map `ebpf:"processes"`
 	Questions    *ebpf.Map `ebpf:"questions"`
 	Scratches    *ebpf.Map `ebpf:"scratches"`
+	SocketCopies *ebpf.Map `ebpf:"socket_copies"`
 	Sockets      *ebpf.Map `ebpf:"sockets"`
 	Threads      *ebpf.Map `ebpf:"threads"`
 	UsersMade    *ebpf.Map `ebpf:"users_made"`
@@ -545,6 +590,7 @@ type kernelMaps struct {
 func (m *kernelMaps) Close() error {
 	return _KernelClose(
 		m.Abouts,
+		m.Calls,
 		m.ControlWord,
 		m.Events,
 		m.FlowMaps,
@@ -558,6 +604,7 @@ func (m *kernelMaps) Close() error {
 		m.Processes,
 		m.Questions,
 		m.Scratches,
+		m.SocketCopies,
 		m.Sockets,
 		m.Threads,
 		m.UsersMade,
@@ -590,14 +637,24 @@ type kernelPrograms struct {
 	Arrive               *ebpf.Program `ebpf:"arrive"`
 	Ask                  *ebpf.Program `ebpf:"ask"`
 	CommonReceive        *ebpf.Program `ebpf:"common_receive"`
+	CommonRecvIn         *ebpf.Program `ebpf:"common_recv_in"`
+	CommonRecvOut        *ebpf.Program `ebpf:"common_recv_out"`
 	Depart               *ebpf.Program `ebpf:"depart"`
 	ExistingFiles        *ebpf.Program `ebpf:"existing_files"`
 	ExistingTasks        *ebpf.Program `ebpf:"existing_tasks"`
 	FileKeys             *ebpf.Program `ebpf:"file_keys"`
 	Inet6Receive         *ebpf.Program `ebpf:"inet6_receive"`
+	Inet6RecvIn          *ebpf.Program `ebpf:"inet6_recv_in"`
+	Inet6RecvOut         *ebpf.Program `ebpf:"inet6_recv_out"`
 	Inet6Send            *ebpf.Program `ebpf:"inet6_send"`
+	Inet6SendIn          *ebpf.Program `ebpf:"inet6_send_in"`
+	Inet6SendOut         *ebpf.Program `ebpf:"inet6_send_out"`
 	InetReceive          *ebpf.Program `ebpf:"inet_receive"`
+	InetRecvIn           *ebpf.Program `ebpf:"inet_recv_in"`
+	InetRecvOut          *ebpf.Program `ebpf:"inet_recv_out"`
 	InetSend             *ebpf.Program `ebpf:"inet_send"`
+	InetSendIn           *ebpf.Program `ebpf:"inet_send_in"`
+	InetSendOut          *ebpf.Program `ebpf:"inet_send_out"`
 	InetSendpage         *ebpf.Program `ebpf:"inet_sendpage"`
 	Nothing              *ebpf.Program `ebpf:"nothing"`
 	OpenDevice           *ebpf.Program `ebpf:"open_device"`
@@ -616,6 +673,8 @@ type kernelPrograms struct {
 	RingRegister         *ebpf.Program `ebpf:"ring_register"`
 	SendToV4             *ebpf.Program `ebpf:"send_to_v4"`
 	SendToV6             *ebpf.Program `ebpf:"send_to_v6"`
+	SendpageIn           *ebpf.Program `ebpf:"sendpage_in"`
+	SendpageOut          *ebpf.Program `ebpf:"sendpage_out"`
 	SetOption            *ebpf.Program `ebpf:"set_option"`
 	SockReceive          *ebpf.Program `ebpf:"sock_receive"`
 	SockSend             *ebpf.Program `ebpf:"sock_send"`
@@ -626,6 +685,7 @@ type kernelPrograms struct {
 	TcpSpace             *ebpf.Program `ebpf:"tcp_space"`
 	TcpSpaceBeside       *ebpf.Program `ebpf:"tcp_space_beside"`
 	Told                 *ebpf.Program `ebpf:"told"`
+	UdpConsumed          *ebpf.Program `ebpf:"udp_consumed"`
 	VsockReceive         *ebpf.Program `ebpf:"vsock_receive"`
 	VsockReceiveDatagram *ebpf.Program `ebpf:"vsock_receive_datagram"`
 	VsockSend            *ebpf.Program `ebpf:"vsock_send"`
@@ -637,14 +697,24 @@ func (p *kernelPrograms) Close() error {
 		p.Arrive,
 		p.Ask,
 		p.CommonReceive,
+		p.CommonRecvIn,
+		p.CommonRecvOut,
 		p.Depart,
 		p.ExistingFiles,
 		p.ExistingTasks,
 		p.FileKeys,
 		p.Inet6Receive,
+		p.Inet6RecvIn,
+		p.Inet6RecvOut,
 		p.Inet6Send,
+		p.Inet6SendIn,
+		p.Inet6SendOut,
 		p.InetReceive,
+		p.InetRecvIn,
+		p.InetRecvOut,
 		p.InetSend,
+		p.InetSendIn,
+		p.InetSendOut,
 		p.InetSendpage,
 		p.Nothing,
 		p.OpenDevice,
@@ -663,6 +733,8 @@ func (p *kernelPrograms) Close() error {
 		p.RingRegister,
 		p.SendToV4,
 		p.SendToV6,
+		p.SendpageIn,
+		p.SendpageOut,
 		p.SetOption,
 		p.SockReceive,
 		p.SockSend,
@@ -673,6 +745,7 @@ func (p *kernelPrograms) Close() error {
 		p.TcpSpace,
 		p.TcpSpaceBeside,
 		p.Told,
+		p.UdpConsumed,
 		p.VsockReceive,
 		p.VsockReceiveDatagram,
 		p.VsockSend,

@@ -550,7 +550,7 @@ func TestFileKeyIsWhatExecReports(t *testing.T) {
 
 func TestCheckFindsAWayForEveryHook(t *testing.T) {
 	testOptions(t, "check")
-	hooks, err := Check()
+	hooks, err := Check(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

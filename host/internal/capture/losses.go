@@ -24,6 +24,7 @@ func causes() map[kernelLossCause]Loss {
 		kernelLossCauseLOSS_THREAD_FULL:    {Cause: "thread map full"},
 		kernelLossCauseLOSS_NAME_FULL:      {Cause: "no room for what names an address", Exact: true},
 		kernelLossCauseLOSS_TUNNEL_FULL:    {Cause: "no room for packets of tunnels", Exact: true},
+		kernelLossCauseLOSS_CALL:           {Cause: "end of a call not seen"},
 		kernelLossCauseLOSS_EXPIRED:        {Cause: "probes switched themselves off: nobody drained them"},
 	}
 }

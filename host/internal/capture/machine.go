@@ -14,7 +14,7 @@ import (
 var ErrNoTypes = errors.New("the kernel has no type information (CONFIG_DEBUG_INFO_BTF)")
 
 // machine finds what programs are attached to.
-func machine() (attachments, error) {
+func machine(lacks []string) (attachments, error) {
 	cgroup, err := CgroupRoot()
 	if err != nil {
 		return attachments{}, err
@@ -23,7 +23,7 @@ func machine() (attachments, error) {
 	if err != nil {
 		return attachments{}, fmt.Errorf("%w: %w", ErrNoTypes, err)
 	}
-	return attachments{cgroup: cgroup, kernel: kernel, noFexit: fexitRefusal(kernel)}, nil
+	return attachments{cgroup: cgroup, kernel: kernel, noFexit: fexitRefusal(kernel), lacks: lacks}, nil
 }
 
 // fexitRefusal tries what some kernels do not allow at all, with a program that does nothing: asking for it again with every

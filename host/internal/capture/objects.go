@@ -14,7 +14,8 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// mapNames are pinned with the programs of a version; control_word is pinned beside the versions.
+// mapNames are pinned with the programs of a version; control_word is pinned beside the versions. What is missing here only
+// its programs know.
 func mapNames() []string {
 	return []string{
 		kernelMapEvents, kernelMapFlowMaps, kernelMapFlows0, kernelMapFlows1, kernelMapLongTexts, kernelMapLosses,
@@ -53,7 +54,7 @@ func prepare(o *Options) (*ebpf.CollectionSpec, uint64, error) {
 	spec.Maps[kernelMapOwnerMaps].InnerMap.MaxEntries = s.owners
 	delete(spec.Programs, kernelProgNothing)
 
-	sum := sha256.Sum256(fmt.Appendf(nil, "%x %v %s", sha256.Sum256(_KernelBytes), s, o.Instance))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%x %v %s %q", sha256.Sum256(_KernelBytes), s, o.Instance, o.Lacks))
 	tag := binary.LittleEndian.Uint64(sum[:]) | 1 // never 0, which switches off
 	if err := spec.Variables[kernelVarOwnTag].Set(tag); err != nil {
 		return nil, 0, fmt.Errorf("set tag: %w", err)

@@ -21,6 +21,9 @@ type Options struct {
 	Secret []byte
 	// Log gets what a person should know about attaching and pins.
 	Log *slog.Logger
+	// Lacks names tracepoints, functions and kinds of programs ("fexit") that are taken for absent: a kernel that has them can
+	// stand for one that does not. The tag of the programs depends on it.
+	Lacks []string
 }
 
 // Position is how far windows have come. It is journaled together with the window's records, so that a window is counted

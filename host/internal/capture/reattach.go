@@ -23,7 +23,7 @@ func (k *Kernel) Reattach() error {
 	if err != nil {
 		return fmt.Errorf("attach probes again: %w", err)
 	}
-	a, err := machine()
+	a, err := machine(k.options.Lacks)
 	if err != nil {
 		return fmt.Errorf("attach probes again: %w", err)
 	}
@@ -48,7 +48,7 @@ func (k *Kernel) AttachMissing() error {
 	if err != nil {
 		return fmt.Errorf("attach missing probes: %w", err)
 	}
-	a, err := machine()
+	a, err := machine(k.options.Lacks)
 	if err != nil {
 		return fmt.Errorf("attach missing probes: %w", err)
 	}

@@ -107,6 +107,9 @@ func judgeCapture(f Facts) []Finding {
 func judgeHook(h Hook) Finding {
 	if h.Way != "" {
 		f := ok("hook", fmt.Sprintf("%s: by %s", h.Sees, h.Way))
+		if h.Way == "kprobe" {
+			f = warning("hook", f.Says+", of IP sockets only: what AF_PACKET, vsock and other families move is in no sum", newer)
+		}
 		if len(h.Failures) > 0 {
 			f.Detail = details(h.Failures)
 		}
@@ -134,6 +137,8 @@ func details(failures []Failure) []string {
 	}
 	return lines
 }
+
+const newer = "boot Linux 6.3 or later, which tells of every family; docs/limits.md says what else is less exact until then"
 
 const refused = "the kernel's verifier refuses it: boot another kernel, and report this with the output of sudo picosnitch doctor --json"
 

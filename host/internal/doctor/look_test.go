@@ -151,7 +151,7 @@ func TestWhatKeepsHooksFromBeingTriedIsToldOnce(t *testing.T) {
 func TestEveryHookHasAWayHereAndACost(t *testing.T) {
 	need.Root(t, "load BPF programs")
 	o := here(t)
-	o.Hooks = capture.Check
+	o.Hooks = func() ([]capture.Hook, error) { return capture.Check(nil) }
 	f := Look(t.Context(), o)
 	if f.Capture.Error != "" || len(f.Capture.Hooks) == 0 {
 		t.Fatalf("hooks were not tried: %+v", f.Capture)
