@@ -24,6 +24,7 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/home"
 	"github.com/picosnitch/picosnitch/host/internal/identity"
 	"github.com/picosnitch/picosnitch/host/internal/journal"
+	"github.com/picosnitch/picosnitch/host/internal/library"
 	"github.com/picosnitch/picosnitch/host/internal/live"
 	"github.com/picosnitch/picosnitch/host/internal/marks"
 	"github.com/picosnitch/picosnitch/host/internal/name"
@@ -63,6 +64,7 @@ type daemon struct {
 	marks      *marks.Marks // nil: the kernel does not hand over what is executed
 	table      *identity.Table
 	names      *name.Table
+	libraries  *library.Libraries // nil as helpers
 	recorder   *scribe
 	feed       *live.Feed
 	pipeline   *pipeline
@@ -309,8 +311,9 @@ func (d *daemon) fault(text string) { d.recorder.Error(text) }
 func (d *daemon) note(text string)  { d.recorder.Note(text) }
 
 func (d *daemon) openPipeline(context.Context) error {
+	d.openLibraries()
 	d.pipeline = &pipeline{
-		source: d.source, last: d.position, table: d.table, names: d.names, recorder: d.recorder, journal: d.journal, log: d.log,
+		source: d.source, last: d.position, table: d.table, names: d.names, libraries: d.libraries, recorder: d.recorder, journal: d.journal, log: d.log,
 		feed: d.feed, seen: d.seen,
 		hold: min(d.interval()/2, 5*time.Second), everyExe: d.inForce.get().EveryExe, now: time.Now, between: make(chan func(), 1),
 	}

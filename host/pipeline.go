@@ -12,6 +12,7 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/capture"
 	"github.com/picosnitch/picosnitch/host/internal/identity"
 	"github.com/picosnitch/picosnitch/host/internal/journal"
+	"github.com/picosnitch/picosnitch/host/internal/library"
 	"github.com/picosnitch/picosnitch/host/internal/live"
 	"github.com/picosnitch/picosnitch/host/internal/name"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
@@ -26,19 +27,20 @@ import (
 // run reads events; each window is finished by a goroutine of its own, and there is never more than one, since capture
 // gives no window before the last one was released. add and gap may be called from anywhere.
 type pipeline struct {
-	source   capture.Source
-	table    *identity.Table
-	names    *name.Table
-	recorder *scribe
-	feed     *live.Feed   // nil: nobody can watch
-	seen     *executables // nil: nobody may ask for executables
-	journal  *journal.Journal
-	log      *slog.Logger
-	hold     time.Duration // how long a window waits for hashes
-	everyExe bool
-	now      func() time.Time
-	watch    *watch      // nil: nobody looks whether the view is complete
-	between  chan func() // what is to be done between two windows, such as replacing the recorder; nil: nothing ever is
+	source    capture.Source
+	table     *identity.Table
+	names     *name.Table
+	libraries *library.Libraries // nil: those of containers are not followed
+	recorder  *scribe
+	feed      *live.Feed   // nil: nobody can watch
+	seen      *executables // nil: nobody may ask for executables
+	journal   *journal.Journal
+	log       *slog.Logger
+	hold      time.Duration // how long a window waits for hashes
+	everyExe  bool
+	now       func() time.Time
+	watch     *watch      // nil: nobody looks whether the view is complete
+	between   chan func() // what is to be done between two windows, such as replacing the recorder; nil: nothing ever is
 
 	execs []*capture.Process // since the last window, with everyExe
 	owed  *owed
@@ -117,11 +119,13 @@ func (p *pipeline) observe(event capture.Event) (*capture.Window, bool) {
 	switch e := p.watch.see(event).(type) {
 	case *capture.Process:
 		p.table.Observe(e)
+		p.began(e)
 		if p.everyExe && !e.Forked {
 			p.execs = append(p.execs, e)
 		}
 	case *capture.Exit:
 		p.table.End(e)
+		p.ended(e)
 	case *capture.Payload:
 		p.names.Observe(name.Payload{
 			Process: e.Process, Socket: e.Socket, NetNS: e.NetNS, UID: e.UID, Protocol: uint16(e.Protocol), Remote: e.Remote,

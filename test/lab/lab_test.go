@@ -89,7 +89,7 @@ func TestLab(t *testing.T) {
 		d := NewDaemon(t, l, 0)
 		d.Start()
 		t.Run("cases", func(t *testing.T) {
-			for _, s := range slices.Concat(shared(), identityCases(), paths()) {
+			for _, s := range slices.Concat(shared(), identityCases(), nameCases(), paths()) {
 				t.Run(s.name, func(t *testing.T) {
 					t.Parallel()
 					c := NewCase(t, l, d)

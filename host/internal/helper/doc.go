@@ -1,8 +1,8 @@
-// Package helper answers what root must not find out itself: what is in a file that a user's file system serves, and what
-// the package databases say.
+// Package helper answers what root must not find out itself: what is in a file that a user's file system serves, what the
+// package databases say, and where a function lies in a library that anybody may have made.
 //
 // Reading a file of a FUSE or network file system runs code, or waits for code, of whoever serves it; root is refused by FUSE
-// in any case. Parsing a database is work for nobody's rights, not for root's. So both are done by a short-lived process: the
+// in any case. Parsing a database or a library is work for nobody's rights, not for root's. So all are done by a short-lived process: the
 // host executed again with the hidden verb [Verb], as the user who may read the file, in no groups, without capabilities and
 // no way to gain them, in a session of its own, with bounds on time, memory and descriptors, without the system calls that
 // start programs, open sockets or change files. It reads one question from its standard input and writes one answer to its

@@ -62,6 +62,8 @@ func (o order) answer() reply {
 		return o.Hash.answer()
 	case o.Packages != nil:
 		return o.Packages.answer()
+	case o.Symbol != nil:
+		return o.Symbol.answer()
 	}
 	return reply{Problem: problemUnreadable, Error: "an order without a question"}
 }

@@ -67,6 +67,7 @@ type order struct {
 	MemoryMB   int            `json:"memory"`
 	Hash       *hashOrder     `json:"hash,omitempty"`
 	Packages   *packagesOrder `json:"packages,omitempty"`
+	Symbol     *symbolOrder   `json:"symbol,omitempty"`
 }
 
 type hashOrder struct {
@@ -81,13 +82,14 @@ type packagesOrder struct {
 	Options packages.Options `json:"options"`
 }
 
-// fileFD is where a helper finds HashRequest.File.
+// fileFD is where a helper finds the file that it is asked about.
 const fileFD = 3
 
 // reply is what a helper writes: an answer, or a problem, or for packages both.
 type reply struct {
 	Hash    *HashAnswer `json:"hash,omitempty"`
 	Owner   *ownerReply `json:"owner,omitempty"`
+	Symbol  *uint64     `json:"symbol,omitempty"`
 	Problem problem     `json:"problem,omitempty"`
 	Error   string      `json:"error,omitempty"` // in words
 }
