@@ -25,7 +25,7 @@ costs <"$out"
 echo "== a daemon with its sqlite plugin"
 "$go" run ./test/bench -bin bin/picosnitch
 echo "== stages"
-"$go" test -run '^$' -bench . ./host/internal/journal ./host/internal/record ./sdk ./plugins/sqlite/internal/store | grep -E '^Benchmark'
+"$go" test -run '^$' -bench . ./host/internal/journal ./host/internal/supervisor ./host/internal/record ./sdk ./plugins/sqlite/internal/store | grep -E '^Benchmark'
 echo "== files: SHA-256 beside sha256sum, and ten thousand programs that end at once (needs root)"
 "$go" test -run '^$' -bench Digest -benchtime 9x ./host/internal/identity | grep -E '^Benchmark'
 PICOSNITCH_BIN=${PICOSNITCH_BIN:-$PWD/bin/picosnitch} "$go" test -count=1 -run 'TestLab/volume/distinct-binaries' -v ./test/lab |

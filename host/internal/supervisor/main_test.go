@@ -313,7 +313,7 @@ func (f *memoryFeed) Lag() uint64 {
 // rig is a supervisor over plugins that are this very binary.
 type rig struct {
 	*Supervisor
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	feed *memoryFeed
 
@@ -324,7 +324,7 @@ type rig struct {
 // slot gives each test uids of its own: tests run at the same time.
 func slot(n uint32) UIDs { return UIDs{First: 61200 + 8*n, Last: 61207 + 8*n} }
 
-func needRoot(t *testing.T) {
+func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: namespaces and users of their own")
@@ -358,13 +358,13 @@ func tempDir(t testing.TB, owner process.Owner) string {
 }
 
 // run starts the plugins; missing fields of the specs are filled in.
-func run(t *testing.T, uids UIDs, specs ...Spec) *rig {
+func run(t testing.TB, uids UIDs, specs ...Spec) *rig {
 	t.Helper()
 	return runWith(t, uids, func(*Options) {}, specs...)
 }
 
 // runWith is run with changed options.
-func runWith(t *testing.T, uids UIDs, change func(*Options), specs ...Spec) *rig {
+func runWith(t testing.TB, uids UIDs, change func(*Options), specs ...Spec) *rig {
 	t.Helper()
 	needRoot(t)
 	r := &rig{t: t, feed: newFeed(0)}
