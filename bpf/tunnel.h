@@ -10,6 +10,7 @@
 #include "flow.h"
 
 #define TUNNEL_SOCKET (1ULL << 63) /* with the device's index, where a socket has its cookie */
+#define FRAGMENT_OFFSET 0x1fff
 #define IPPROTO_IPIP 4
 #define IPPROTO_IPV6 41
 #define IPPROTO_GRE 47
@@ -20,12 +21,27 @@ struct outer {
 	struct flow flow;
 };
 
-/* Whether the kernel made this packet to carry another one: it says so, or nobody's socket sent it. */
+/* WireGuard and IPsec leave a packet with the socket that sent what is in it. The port is not that socket's. */
+static __always_inline int wrapped(const struct sk_buff *skb, const struct sock *sk)
+{
+	__u16 type = sk->sk_type, protocol = sk->sk_protocol, own = sk->__sk_common.skc_num;
+	__be16 port;
+
+	if ((type != SOCK_STREAM && type != SOCK_DGRAM) || (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
+		return 0;
+	if (!own || bpf_probe_read_kernel(&port, sizeof(port), skb->head + skb->transport_header))
+		return 0;
+	return bpf_ntohs(port) != own;
+}
+
+/* Whether the kernel made this packet to carry another one: it says so, or the socket that it belongs to did not send it. */
 static __always_inline int carries(const struct sk_buff *skb)
 {
+	struct sock *sk = skb->sk;
+
 	if (skb->skb_iif)
 		return 0; /* passes through: counted where it was made, if here */
-	return !skb->sk || BPF_CORE_READ_BITFIELD(skb, encapsulation);
+	return !sk || BPF_CORE_READ_BITFIELD(skb, encapsulation) || wrapped(skb, sk);
 }
 
 static __always_inline int tunnel_protocol(__u8 protocol)
@@ -46,6 +62,8 @@ static __always_inline int read_outer(const struct sk_buff *skb, struct outer *o
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		if (bpf_probe_read_kernel(&v4, sizeof(v4), header))
 			return 0;
+		if (skb->sk && (v4.fragment & bpf_htons(FRAGMENT_OFFSET)))
+			return 0; /* has no port */
 		o->key.family = AF_INET;
 		o->flow.protocol = v4.protocol;
 		map_v4(o->key.peer, v4.destination);

@@ -36,6 +36,7 @@ kernels)
 	need xz xz-utils
 	need sqlite3 sqlite3
 	need ip iproute2
+	need wg wireguard-tools
 	;;
 generate)
 	need clang-14 clang-14

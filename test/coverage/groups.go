@@ -13,7 +13,7 @@ func groups() []group {
 	return []group{
 		{"TCP", tcp()}, {"io_uring", ring()}, {"UDP", udp()}, {"ICMP, raw sockets, SCTP", raw()},
 		{"Packets, tunnels, others", packet()}, {"Whose bytes they are", whose()},
-		{"Which file was executed", executed()}, {"The daemon's life", life()}, {"Volume", volume()},
+		{"Which file was executed", executed()}, {"Names of addresses", named()}, {"The daemon's life", life()}, {"Volume", volume()},
 	}
 }
 
@@ -142,6 +142,7 @@ func packet() []path {
 		{"xdp-bind", "AF_XDP"},
 		{"tun-write", "TUN device"},
 		{"vxlan", "VXLAN of the kernel"},
+		{"wireguard", "WireGuard of the kernel"},
 		{"vsock", "vsock over loopback"},
 		{"kernel-nfs", "the kernel's own client (NFS)"},
 		{"unix-and-netlink", "unix sockets and netlink are no rows"},
@@ -185,6 +186,13 @@ func executed() []path {
 		{"exe-btrfs-subvolume", "on a subvolume of btrfs"},
 		{"exe-squashfs", "on squashfs"},
 		{"exe-fuse", "on a FUSE file system that only its user reads"},
+	}
+}
+
+func named() []path {
+	return []path{
+		{"name-getaddrinfo", "asked of the C library (getaddrinfo)"},
+		{"name-container", "asked of a container's own C library"},
 	}
 }
 

@@ -146,7 +146,7 @@ explain() {
 
 # must SERIES: what a kernel is known to have. Without it a case fails there; what is not listed may be skipped.
 must() {
-	known="SCTP,kTLS,vsock over loopback,MPTCP,io_uring,VXLAN,TUN,AF_XDP on veth,NFS,bubblewrap"
+	known="SCTP,kTLS,vsock over loopback,MPTCP,io_uring,VXLAN,WireGuard,TUN,AF_XDP on veth,NFS,bubblewrap"
 	known="$known,FUSE,loop devices,btrfs,squashfs"
 	case $1 in
 	6.1) echo "$known" ;;

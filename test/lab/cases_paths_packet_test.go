@@ -23,6 +23,7 @@ func packetPaths() []scenario {
 		{"xdp-bind", xdpBind},
 		{"tun-write", tunWrite},
 		{"vxlan", vxlan},
+		{"wireguard", wireguard},
 		{"vsock", func(c *Case) {
 			fd, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 			if err == nil {
