@@ -37,8 +37,8 @@ func mariadb(t *testing.T, l *Lab) {
 	})
 }
 
-// keepIn kills the server between transfers and starts it again: nothing is lost, sqlite and the server prove and answer
-// the same, and what somebody altered in sqlite is named.
+// keepIn kills the server and the daemon between transfers and starts them again, and holds the server up: nothing is lost,
+// sqlite and the server prove and answer the same, and what somebody altered in one of them is named.
 func keepIn(t *testing.T, l *Lab, s *server, to func(socket bool) (server, plugin settings)) {
 	d := NewDaemon(t, l, ownerUID)
 	connect, plugin := to(false)
@@ -58,6 +58,8 @@ func keepIn(t *testing.T, l *Lab, s *server, to func(socket bool) (server, plugi
 	s.kill()
 	v.exchange(2002)
 	d.WaitPlugin("sqlserver", func(p PluginStatus) bool { return p.State == "degraded" && p.Queued > 0 })
+	d.Kill()
+	d.Start()
 	v.exchange(3003)
 	s.start()
 	v.exchange(4004)
@@ -68,6 +70,7 @@ func keepIn(t *testing.T, l *Lab, s *server, to func(socket bool) (server, plugi
 	d.reload()
 	d.WaitPlugin("sqlserver", func(p PluginStatus) bool { return p.Running() && p.Pid != pid })
 	v.exchange(5005)
+	d.lags(s, func() { v.exchange(6006) })
 	v.finish()
 	c.Check()
 	d.until("the server's rows", func() string { return c.unlike(s) })
@@ -79,7 +82,7 @@ func keepIn(t *testing.T, l *Lab, s *server, to func(socket bool) (server, plugi
 	}
 	d.Start()
 	d.wantRunning("sqlite", "sqlserver")
-	tamper(t, d, c)
+	tamper(t, d, c, s)
 	d.Kill() // its rows are no longer what the case expects
 }
 
@@ -112,7 +115,7 @@ func (d *Daemon) sameAnswers(c *Case) {
 func (d *Daemon) soundAgainst(store string) {
 	d.t.Helper()
 	d.until("verify", func() string {
-		a := d.Verb(0, "verify", append([]string{"--store", "sqlite", "--against", store}, d.Directories()...)...)
+		a := d.verify("--against", store)
 		if a.Code != 0 || !strings.Contains(a.Stdout, "nothing is missing and nothing was altered") {
 			return fmt.Sprintf("exit code %d: %s%s", a.Code, a.Stdout, a.Stderr)
 		}
@@ -120,35 +123,46 @@ func (d *Daemon) soundAgainst(store string) {
 	})
 }
 
-// tamper alters a row of sqlite and removes another one, as who has the file can: verify names both.
-func tamper(t *testing.T, d *Daemon, c *Case) {
-	t.Helper()
-	file, err := filepath.EvalSymlinks(d.Database())
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)")
-	if err != nil {
-		t.Fatal(err)
-	}
-	db.SetMaxOpenConns(1)
-	type row struct{ id, seq int64 }
-	var rows []row
-	found, err := db.Query("SELECT id, seq FROM connections WHERE instr(exe, ?) = 1 AND send > 0 ORDER BY id", c.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for found.Next() {
-		var r row
-		if err := found.Scan(&r.id, &r.seq); err != nil {
-			t.Fatal(err)
+// lags holds up what is written to the server: verify finds nothing, and says that batches wait.
+func (d *Daemon) lags(s *server, move func()) {
+	d.t.Helper()
+	d.soundAgainst("sqlserver")
+	release := s.hold()
+	defer release()
+	move()
+	d.until("batches that wait", func() string {
+		a := d.verify("--against", "sqlserver")
+		if a.Code != 0 || strings.Contains(a.Stdout, "found:") {
+			d.t.Fatalf("verify while the server is held up: exit code %d: %s%s", a.Code, a.Stdout, a.Stderr)
 		}
-		rows = append(rows, r)
+		if !strings.Contains(a.Stdout, "wait to be delivered to sqlserver") {
+			return a.Stdout
+		}
+		return ""
+	})
+}
+
+// verify runs the verb on sqlite.
+func (d *Daemon) verify(args ...string) Answer {
+	d.t.Helper()
+	return d.Verb(0, "verify", append(append([]string{"--store", "sqlite"}, args...), d.Directories()...)...)
+}
+
+// seen is a row that somebody tampers with.
+type seen struct {
+	id, seq, sent int64
+	epoch         string
+}
+
+// tamper alters a row of sqlite and removes another one, as who has the file can, and does the same on the server, as its
+// administrator: verify names them all.
+func tamper(t *testing.T, d *Daemon, c *Case, s *server) {
+	t.Helper()
+	db, rows := d.ownRows(c)
+	if len(rows) < 5 {
+		t.Fatalf("%d rows to alter, want 5", len(rows))
 	}
-	if err := found.Err(); err != nil || len(rows) < 2 {
-		t.Fatalf("%d rows to alter, %v", len(rows), err)
-	}
-	altered, gone := rows[0], rows[len(rows)-1]
+	altered, gone, theirs, lost := rows[0], rows[len(rows)-1], rows[1], rows[2]
 	for _, statement := range []string{
 		fmt.Sprintf("UPDATE flows SET sent = sent + 1 WHERE id = %d", altered.id),
 		fmt.Sprintf("DELETE FROM flows WHERE id = %d", gone.id),
@@ -160,23 +174,64 @@ func tamper(t *testing.T, d *Daemon, c *Case) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"--store", "sqlite"}, {"--store", "sqlite", "--against", "sqlserver"}} {
-		a := d.Verb(0, "verify", append(args, d.Directories()...)...)
-		lines := strings.Split(a.Stdout, "\n")
-		if !slices.ContainsFunc(lines, func(line string) bool { return namesRange(line, altered.seq) }) {
-			t.Errorf("verify %v does not say that record %d is among those that were altered:\n%s", args, altered.seq, a.Stdout)
+	s.ask(fmt.Sprintf("UPDATE connections SET send = send + 2 WHERE epoch = '%s' AND seq = %d", theirs.epoch, theirs.seq))
+	s.ask(fmt.Sprintf("DELETE FROM connections WHERE epoch = '%s' AND seq = %d", lost.epoch, lost.seq))
+	own, both := d.verify(), d.verify("--against", "sqlserver")
+	for _, a := range []Answer{own, both} {
+		if !slices.ContainsFunc(strings.Split(a.Stdout, "\n"), func(line string) bool { return namesRange(line, altered.seq) }) {
+			t.Errorf("verify does not say that record %d is among those that were altered:\n%s", altered.seq, a.Stdout)
 		}
-		missing := fmt.Sprintf("some are missing: %d", gone.seq)
-		if !slices.ContainsFunc(lines, func(line string) bool { return strings.HasSuffix(line, missing) }) {
-			t.Errorf("verify %v does not say that record %d is missing:\n%s", args, gone.seq, a.Stdout)
+		if !strings.Contains(a.Stdout, fmt.Sprintf("some are missing: %d\n", gone.seq)) {
+			t.Errorf("verify does not say that record %d is missing:\n%s", gone.seq, a.Stdout)
 		}
 		if a.Code != 1 {
-			t.Errorf("verify %v of an altered history: exit code %d: %s", args, a.Code, a.Stderr)
+			t.Errorf("verify of an altered history: exit code %d: %s", a.Code, a.Stderr)
+		}
+	}
+	for row, text := range map[seen]string{
+		altered: fmt.Sprintf("record %d is not the same in sqlserver: send is %d here and %d there\n", altered.seq, altered.sent+1, altered.sent),
+		gone:    fmt.Sprintf("record %d is missing here, sqlserver has it\n", gone.seq),
+		theirs:  fmt.Sprintf("record %d is not the same in sqlserver: send is %d here and %d there\n", theirs.seq, theirs.sent, theirs.sent+2),
+		lost:    fmt.Sprintf("record %d: sqlserver does not have it\n", lost.seq),
+	} {
+		if !strings.Contains(both.Stdout, "run "+row.epoch+": "+text) {
+			t.Errorf("verify --against sqlserver does not say %q\n%s", text, both.Stdout)
 		}
 	}
 	if a := d.Verb(0, "db", append([]string{"check", "--store", "sqlite"}, d.Directories()...)...); a.Code != 1 {
 		t.Errorf("db check of an altered history: exit code %d: %s", a.Code, a.Stdout)
 	}
+}
+
+// ownRows opens the history and finds the case's rows that sent something.
+func (d *Daemon) ownRows(c *Case) (*sql.DB, []seen) {
+	d.t.Helper()
+	file, err := filepath.EvalSymlinks(d.Database())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	db.SetMaxOpenConns(1)
+	found, err := db.Query("SELECT id, seq, send, epoch FROM connections WHERE instr(exe, ?) = 1 AND send > 0 ORDER BY id", c.dir)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer found.Close()
+	var rows []seen
+	for found.Next() {
+		var r seen
+		if err := found.Scan(&r.id, &r.seq, &r.sent, &r.epoch); err != nil {
+			d.t.Fatal(err)
+		}
+		rows = append(rows, r)
+	}
+	if err := found.Err(); err != nil {
+		d.t.Fatal(err)
+	}
+	return db, rows
 }
 
 // namesRange tells whether a line says that the records around a sequence were altered: the hash is that of a batch.

@@ -1,7 +1,9 @@
 package lab
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -24,6 +26,7 @@ type server struct {
 	socket   string   // of MariaDB; empty for PostgreSQL, whose name follows from the port
 	command  []string // starts it
 	client   []string // reads SQL from its input, as the administrator
+	lock     string   // SQL that lets nobody write to connections until its session ends
 	uid, gid uint32
 	cmd      *exec.Cmd
 	ended    chan struct{} // closed when cmd has ended
@@ -47,6 +50,7 @@ func postgreSQL(t *testing.T) *server {
 	s.start()
 	s.ask("CREATE DATABASE picosnitch")
 	s.client[len(s.client)-1] = "picosnitch"
+	s.lock = "BEGIN; LOCK TABLE connections_batches IN EXCLUSIVE MODE;"
 	return s
 }
 
@@ -62,11 +66,12 @@ func mariaDB(t *testing.T) *server {
 		"--skip-name-resolve")
 	s.command = []string{"mariadbd", "--no-defaults", "--datadir=" + data, "--socket=" + s.socket, "--port=" + strconv.Itoa(s.port),
 		"--bind-address=127.0.0.1", "--pid-file=" + filepath.Join(s.dir, "pid"), "--skip-name-resolve"}
-	s.client = []string{"mariadb", "--no-defaults", "-S", s.socket, "-u", "root", "-N", "-B", "mysql"}
+	s.client = []string{"mariadb", "--no-defaults", "-S", s.socket, "-u", "root", "-N", "-B", "-n", "mysql"}
 	s.start()
 	s.ask("CREATE DATABASE picosnitch CHARACTER SET utf8mb4; CREATE USER keeper IDENTIFIED BY 'secret of the lab';" +
 		"GRANT CREATE, CREATE VIEW, INSERT, SELECT ON picosnitch.* TO keeper")
 	s.client[len(s.client)-1] = "picosnitch"
+	s.lock = "FLUSH TABLES WITH READ LOCK;"
 	return s
 }
 
@@ -198,6 +203,36 @@ func (s *server) ask(statements string) string {
 		s.t.Fatalf("%s: %v\n%s", statements, err, out)
 	}
 	return out
+}
+
+// hold holds up everything that is written to connections, until release is called.
+func (s *server) hold() (release func()) {
+	s.t.Helper()
+	cmd := s.as(s.client...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	release = func() {
+		_ = in.Close() // the session ends
+		_ = cmd.Wait()
+	}
+	if _, err := io.WriteString(in, s.lock+" SELECT 'held';\n"); err != nil {
+		release()
+		s.t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "held\n" {
+		release()
+		s.t.Fatalf("lock: %q, %v", line, err)
+	}
+	return release
 }
 
 // sums adds up what programs below a directory did, and counts rows and their ids, which must be as many.
