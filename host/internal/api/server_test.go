@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 const (
@@ -23,16 +24,6 @@ const (
 	otherUID = 64102
 	groupGID = 64103
 )
-
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root")
-		}
-		t.Skip("needs root to become other users")
-	}
-}
 
 func groupFile(t *testing.T, content string) string {
 	t.Helper()
@@ -45,7 +36,7 @@ func groupFile(t *testing.T, content string) string {
 
 func TestWhoGetsWhichAnswers(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
+	need.Root(t, "become other users")
 	dir := runDir(t)
 	serve(t, Options{RunDir: dir, Owner: ownerUID, Groups: groupFile(t, "root:x:0:\npicosnitch:x:64103:ada\n")}, &fake{})
 	everything := answers{
@@ -252,7 +243,7 @@ func TestSocketOfADeadDaemonIsReplaced(t *testing.T) {
 
 func TestFakeDaemonOfAnotherUserIsNotBelieved(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
+	need.Root(t, "become other users")
 	dir := runDir(t)
 	if err := os.Chown(dir, otherUID, otherUID); err != nil {
 		t.Fatal(err)
@@ -304,7 +295,7 @@ func TestOneUserCannotUseUpTheConnections(t *testing.T) {
 
 func TestRunDirectoryOfOthersIsRefused(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
+	need.Root(t, "become other users")
 	for _, c := range []struct {
 		name, want string
 		spoil      func(dir string) error

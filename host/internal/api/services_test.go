@@ -19,6 +19,7 @@ import (
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // able is a Backend that can do everything. Its plugin is a gRPC server of its own.
@@ -261,7 +262,7 @@ func TestADaemonThatCannotSaysSo(t *testing.T) {
 
 func TestStrangersMayDoNothing(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
+	need.Root(t, "become other users")
 	dir := runDir(t)
 	serve(t, Options{RunDir: dir, Owner: ownerUID, Groups: groupFile(t, "wheel:x:64103:\n"), Group: "wheel"}, newAble(t, &shelf{}))
 	for call, said := range askAs(t, dir, otherUID, otherUID).More {
@@ -380,7 +381,7 @@ func open(t *testing.T, c *Client) (string, error) {
 
 func TestNobodyElseMayAskInAPluginsName(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
+	need.Root(t, "become other users")
 	dir := pluginSocket(t, newAble(t, &shelf{}), ownerUID, Grants{Kinds: []string{"ui"}})
 	if a := askAs(t, dir, ownerUID, ownerUID); a.Query != "" || a.Rows != 6 {
 		t.Errorf("the plugin itself: %+v", a)
