@@ -48,30 +48,64 @@ struct ipv6_header {
 	__be32 destination[4];
 };
 
+/*
+ * A part of a packet's headers, read where it lies: the kernel has them in one piece when a socket sends or is given a
+ * packet. NULL if the packet is too short. Volatile, since the verifier knows only a fresh copy of either end as what it is.
+ */
+static __always_inline void *header_at(volatile struct __sk_buff *skb, __u32 offset, __u32 length)
+{
+	void *at = (void *)(long)skb->data + offset;
+
+	return at + length > (void *)(long)skb->data_end ? NULL : at;
+}
+
+/* Where a packet's transport header begins, and which protocol it is; 0 if that cannot be told. */
+static __always_inline __u32 transport_of(struct __sk_buff *skb, __u8 *protocol)
+{
+	struct ipv4_header *v4;
+	struct ipv6_header *v6;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		v4 = header_at(skb, 0, sizeof(*v4));
+		if (!v4)
+			return 0;
+		*protocol = v4->protocol;
+		return v4->length * 4;
+	}
+	v6 = header_at(skb, 0, sizeof(*v6));
+	if (!v6)
+		return 0;
+	*protocol = v6->next;
+	return sizeof(*v6);
+}
+
+/* A port of a datagram or segment, in host order; 0 if it cannot be read. */
+static __always_inline __u16 port_at(struct __sk_buff *skb, __u32 offset)
+{
+	__be16 *port = header_at(skb, offset, sizeof(*port));
+
+	return port ? bpf_ntohs(*port) : 0;
+}
+
 /* Where a datagram came from, read from its headers; 0 if that cannot be told (IPv6 extension headers). */
 static __always_inline int datagram_source(struct __sk_buff *skb, struct peer *from)
 {
-	struct ipv4_header v4;
-	struct ipv6_header v6;
-	__u32 transport;
-	__be16 port;
+	struct ipv4_header *v4;
+	struct ipv6_header *v6;
 
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if (bpf_skb_load_bytes(skb, 0, &v4, sizeof(v4)))
+		v4 = header_at(skb, 0, sizeof(*v4));
+		if (!v4)
 			return 0;
-		map_v4(from->address, v4.source);
-		transport = v4.length * 4;
+		map_v4(from->address, v4->source);
+		from->port = port_at(skb, v4->length * 4);
 	} else {
-		if (bpf_skb_load_bytes(skb, 0, &v6, sizeof(v6)))
+		v6 = header_at(skb, 0, sizeof(*v6));
+		if (!v6 || (v6->next != IPPROTO_UDP && v6->next != IPPROTO_UDPLITE))
 			return 0;
-		if (v6.next != IPPROTO_UDP && v6.next != IPPROTO_UDPLITE)
-			return 0;
-		copy_v6(from->address, v6.source);
-		transport = sizeof(v6);
+		copy_v6(from->address, v6->source);
+		from->port = port_at(skb, sizeof(*v6));
 	}
-	if (bpf_skb_load_bytes(skb, transport, &port, sizeof(port)))
-		return 0;
-	from->port = bpf_ntohs(port);
 	return 1;
 }
 
@@ -138,23 +172,27 @@ static __always_inline void on_departure(struct __sk_buff *skb, struct bpf_sock 
 	to->state = SLOT_SET;
 }
 
-/* Delivery to a UDP socket without a peer: whoever reads it may not ask for the address. */
-static __always_inline void on_delivery(struct __sk_buff *skb, struct bpf_sock *sk)
+/*
+ * Delivery to a UDP socket without a peer: whoever reads it may not ask for the address. Returns the port that it came
+ * from, 0 if that cannot be told.
+ */
+static __always_inline __u16 on_delivery(struct __sk_buff *skb, struct bpf_sock *sk)
 {
 	struct control *ctl = active();
 	struct socket_state *state;
 	struct peer from = {};
 
 	if (!ctl)
-		return;
+		return 0;
 	state = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state) {
 		lost(LOSS_SOCKET_STORAGE, 0, 0);
-		return;
+		return 0;
 	}
 	from.generation = ctl->generation;
 	if (datagram_source(skb, &from))
 		add_candidate(state, &from);
 	else
 		state->crowded = ctl->generation;
+	return from.port;
 }

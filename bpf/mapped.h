@@ -15,9 +15,9 @@ static __always_inline long system_call(struct task_struct *task)
 	struct pt_regs___arm64 *arm = (void *)regs;
 
 	if (bpf_core_field_exists(regs->orig_ax))
-		return BPF_CORE_READ(regs, orig_ax);
+		return regs->orig_ax;
 	if (bpf_core_field_exists(arm->syscallno))
-		return BPF_CORE_READ(arm, syscallno);
+		return arm->syscallno;
 	return -1;
 }
 
@@ -60,7 +60,7 @@ static __always_inline int takes_mapped_now(struct task_struct *task)
 /* How far the reader has come since the last look, without the FIN, which no call returned. */
 static __always_inline __u32 advance(struct socket_state *state, struct tcp_sock *tcp, struct sock *sk)
 {
-	__u32 copied = BPF_CORE_READ(tcp, copied_seq);
+	__u32 copied = tcp->copied_seq;
 	__u32 step = copied - state->copied;
 
 	state->copied = copied;
@@ -68,7 +68,7 @@ static __always_inline __u32 advance(struct socket_state *state, struct tcp_sock
 		state->following = 1;
 		return 0;
 	}
-	if (step && !state->finished && (sk->__sk_common.skc_flags & SOCK_DONE_BIT) && copied == BPF_CORE_READ(tcp, rcv_nxt)) {
+	if (step && !state->finished && (sk->__sk_common.skc_flags & SOCK_DONE_BIT) && copied == tcp->rcv_nxt) {
 		state->finished = 1;
 		step--;
 	}
@@ -109,21 +109,22 @@ static __always_inline int on_splice(struct file *file, long length)
 static __always_inline int on_space(struct sock *sk, int splices_seen)
 {
 	struct control *ctl = active();
-	struct tcp_sock *tcp = (struct tcp_sock *)sk;
 	struct flow_key key = {};
 	struct count c = { .receives = 1 };
 	struct socket_state *state;
+	struct tcp_sock *tcp;
 	struct flow *f;
 
 	if (!ctl)
 		return 0;
 	state = bpf_sk_storage_get(&sockets, sk, 0, 0);
-	if (!state)
+	tcp = bpf_skc_to_tcp_sock(sk);
+	if (!state || !tcp)
 		return 0;
 	c.received = advance(state, tcp, sk);
 	if (!c.received || !takes_mapped_now(bpf_get_current_task_btf()))
 		return 0;
-	if (BPF_CORE_READ(tcp, inet_conn.icsk_ulp_ops)) {
+	if (tcp->inet_conn.icsk_ulp_ops) {
 		if (splices_seen)
 			return 0;
 		c.flags = FLOW_ESTIMATE; /* what was taken is text in clear; this is what it was encrypted */

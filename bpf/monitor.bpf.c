@@ -277,17 +277,19 @@ int receive_v6(struct bpf_sock_addr *ctx)
 SEC("cgroup_skb/ingress")
 int arrive(struct __sk_buff *skb)
 {
-	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : NULL;
+	struct bpf_sock *sk = skb->sk;
+	__u16 port;
 
+	if (!sk || (sk->dst_port && sk->dst_port != bpf_htons(PORT_DNS)))
+		return 1; /* it has a peer, which is no name server */
+	port = bpf_ntohs(sk->dst_port);
+	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return 1;
-	if (sk->protocol == IPPROTO_UDP || sk->protocol == IPPROTO_UDPLITE) {
-		if (sk->state != TCP_ESTABLISHED)
-			on_delivery(skb, sk);
+	if (sk->state != TCP_ESTABLISHED && (sk->protocol == IPPROTO_UDP || sk->protocol == IPPROTO_UDPLITE))
+		port = on_delivery(skb, sk);
+	if (port == PORT_DNS)
 		on_answer(skb, sk);
-	} else if (sk->dst_port == bpf_htons(PORT_DNS)) {
-		on_answer(skb, sk);
-	}
 	return 1;
 }
 

@@ -35,24 +35,6 @@ struct {
 	__type(value, struct payload);
 } abouts SEC(".maps");
 
-/* Where a packet's transport header begins and which protocol it is; 0 for IPv6 extension headers. */
-static __always_inline __u32 transport_of(struct __sk_buff *skb, __u8 *protocol)
-{
-	struct ipv4_header v4;
-	struct ipv6_header v6;
-
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if (bpf_skb_load_bytes(skb, 0, &v4, sizeof(v4)))
-			return 0;
-		*protocol = v4.protocol;
-		return v4.length * 4;
-	}
-	if (bpf_skb_load_bytes(skb, 0, &v6, sizeof(v6)))
-		return 0;
-	*protocol = v6.next;
-	return sizeof(v6);
-}
-
 static __always_inline void remote_of(struct __sk_buff *skb, struct payload *p)
 {
 	__be32 words[4];
@@ -127,7 +109,7 @@ static __always_inline void on_answer(struct __sk_buff *skb, struct bpf_sock *sk
 {
 	struct socket_state *state = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	struct payload *about;
-	struct tcp_header tcp;
+	struct tcp_header *tcp;
 	__u32 zero = 0, transport, at;
 	__u64 offset = 0;
 	__u8 protocol = 0;
@@ -136,16 +118,15 @@ static __always_inline void on_answer(struct __sk_buff *skb, struct bpf_sock *sk
 	if (!state || !state->owner.tgid || !about || !active())
 		return;
 	transport = transport_of(skb, &protocol);
-	if (!transport)
+	if (!transport || port_at(skb, transport) != PORT_DNS)
 		return;
 	if (protocol == IPPROTO_TCP) {
-		if (bpf_skb_load_bytes(skb, transport, &tcp, sizeof(tcp)) || tcp.source != bpf_htons(PORT_DNS))
+		tcp = header_at(skb, transport, sizeof(*tcp));
+		if (!tcp)
 			return;
-		at = transport + tcp.length * 4;
-		offset = bpf_ntohl(tcp.sequence) - state->first_received;
+		at = transport + tcp->length * 4;
+		offset = bpf_ntohl(tcp->sequence) - state->first_received;
 	} else {
-		if (bpf_skb_load_bytes(skb, transport, &tcp.source, 2) || tcp.source != bpf_htons(PORT_DNS))
-			return;
 		at = transport + 8;
 	}
 	about_socket(about, skb, state);
@@ -166,7 +147,7 @@ static __always_inline void on_greeting(struct __sk_buff *skb, struct bpf_sock *
 	struct bpf_tcp_sock *so_far;
 	struct socket_state *state;
 	struct payload *about;
-	struct tcp_header tcp;
+	struct tcp_header *tcp;
 	__u32 zero = 0, transport, at, offset;
 	__u8 protocol = 0, first;
 
@@ -180,16 +161,17 @@ static __always_inline void on_greeting(struct __sk_buff *skb, struct bpf_sock *
 		return;
 	about = bpf_map_lookup_elem(&abouts, &zero);
 	transport = transport_of(skb, &protocol);
-	if (!about || !transport || bpf_skb_load_bytes(skb, transport, &tcp, sizeof(tcp)))
+	tcp = transport ? header_at(skb, transport, sizeof(*tcp)) : NULL;
+	if (!about || !tcp)
 		return;
-	if (tcp.flags & TCP_SYN) {
-		state->first_sent = bpf_ntohl(tcp.sequence) + 1;
+	if (tcp->flags & TCP_SYN) {
+		state->first_sent = bpf_ntohl(tcp->sequence) + 1;
 		return;
 	}
-	at = transport + tcp.length * 4;
+	at = transport + tcp->length * 4;
 	if (skb->len <= at)
 		return;
-	offset = bpf_ntohl(tcp.sequence) - state->first_sent;
+	offset = bpf_ntohl(tcp->sequence) - state->first_sent;
 	if (offset == 0) {
 		if (bpf_skb_load_bytes(skb, at, &first, 1))
 			return;
@@ -201,7 +183,7 @@ static __always_inline void on_greeting(struct __sk_buff *skb, struct bpf_sock *
 		return;
 	about_socket(about, skb, state);
 	about->protocol = IPPROTO_TCP;
-	about->remote_port = bpf_ntohs(tcp.destination);
+	about->remote_port = bpf_ntohs(tcp->destination);
 	about->received = 0;
 	hand_over(skb, about, at, offset);
 }
@@ -209,20 +191,20 @@ static __always_inline void on_greeting(struct __sk_buff *skb, struct bpf_sock *
 /* A long-header packet to the port of QUIC, in the context of its sender. */
 static __always_inline void on_quic(struct __sk_buff *skb, struct bpf_sock *sk)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task;
 	struct payload *about;
 	__u32 zero = 0, transport;
 	__u8 protocol = 0, first;
-	__be16 port;
 
 	transport = transport_of(skb, &protocol);
-	if (!transport || protocol != IPPROTO_UDP || bpf_skb_load_bytes(skb, transport + 2, &port, 2) || port != bpf_htons(PORT_QUIC))
+	if (!transport || protocol != IPPROTO_UDP || port_at(skb, transport + 2) != PORT_QUIC)
 		return;
 	if (bpf_skb_load_bytes(skb, transport + 8, &first, 1) || (first & QUIC_LONG_HEADER) != QUIC_LONG_HEADER)
 		return;
 	about = bpf_map_lookup_elem(&abouts, &zero);
 	if (!about || !active())
 		return;
+	task = bpf_get_current_task_btf();
 	process_of(task, &about->event.process);
 	about->socket = bpf_get_socket_cookie(skb);
 	about->netns = BPF_CORE_READ(task, nsproxy, net_ns, ns.inum);
