@@ -22,7 +22,7 @@ static __always_inline int on_address(struct bpf_sock_addr *ctx, int v6, int sen
 	} else {
 		map_v4(peer.address, ctx->user_ip4);
 	}
-	name_peer(peer.socket, &peer);
+	name_peer(&peer);
 	return 1;
 }
 

@@ -68,11 +68,11 @@ static __always_inline void process_of(struct task_struct *task, struct process_
 }
 
 /* Whose call it is: the kernel's own sockets have a key of zeros. Without a branch, as kernel_owned is. */
-static __always_inline void set_caller(struct sock *sk, struct flow_key *key, struct count *c)
+static __always_inline void set_caller(struct sock *sk, struct task_struct *task, struct flow_key *key, struct count *c)
 {
 	__u64 owned = kernel_owned(sk), mask = owned - 1;
 
-	process_of(bpf_get_current_task_btf(), &key->process);
+	process_of(task, &key->process);
 	key->process.start &= mask;
 	key->process.tgid &= mask;
 	key->process.exec_id &= mask;

@@ -100,7 +100,7 @@ static __always_inline int on_named_send(void *registers)
 		bpf_probe_read_kernel(&peer.port, sizeof(peer.port), name + 2);
 	peer.port = bpf_ntohs(peer.port);
 	peer.socket = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
-	name_peer(peer.socket, &peer);
+	name_peer(&peer);
 	return 0;
 }
 
@@ -126,15 +126,14 @@ static __always_inline int on_consumed(void *registers)
 	}
 	bpf_probe_read_kernel(&peer.port, sizeof(peer.port), head + BPF_CORE_READ(skb, transport_header));
 	peer.port = bpf_ntohs(peer.port);
-	name_peer(0, &peer);
+	name_peer(&peer);
 	return 0;
 }
 
 /* Where a datagram came from that this thread has received. */
-static __always_inline void told_from(struct sock *sk, struct flow_key *key)
+static __always_inline void told_from(struct sock *sk, struct task_struct *task, struct flow_key *key)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct named_peer *peer = bpf_map_lookup_elem(&threads, &thread);
+	struct named_peer *peer = note_of(task->pid);
 
 	if (peer && peer->fresh && !peer->sending) {
 		peer->fresh = 0;
@@ -157,6 +156,7 @@ static __always_inline int kernel_owns(struct sock *sk)
 /* Counts what a call has moved. */
 static __always_inline int count_call(struct sock *sk, __u64 identity, __u64 sends, int length)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct control *ctl = active();
 	struct flow_key key = {};
 	struct count c = {};
@@ -174,9 +174,9 @@ static __always_inline int count_call(struct sock *sk, __u64 identity, __u64 sen
 			return 0;
 		internet_peer(sk, &key);
 	} else if (!sends) {
-		told_from(sk, &key);
+		told_from(sk, task, &key);
 	} else {
-		sent_to(sk, &key);
+		sent_to(sk, task, &key);
 	}
 	if (sends) {
 		c.sends = 1;
@@ -188,7 +188,7 @@ static __always_inline int count_call(struct sock *sk, __u64 identity, __u64 sen
 	if (kernel_owns(sk))
 		c.flags = FLOW_KERNEL;
 	else
-		process_of(bpf_get_current_task_btf(), &key.process);
+		process_of(task, &key.process);
 	f = flow_of(ctl, &key);
 	if (f)
 		add(f, &c);
@@ -215,7 +215,7 @@ static __always_inline int on_called(void *registers, __u64 direction)
 	if (!internet(BPF_CORE_READ(sk, __sk_common.skc_family)))
 		return 0;
 	if (length < 0 || (flags & (MSG_PEEK | MSG_ERRQUEUE))) {
-		peer = bpf_map_lookup_elem(&threads, &thread); /* leaves no address behind for the next call */
+		peer = note_of(thread); /* leaves no address behind for the next call */
 		if (peer)
 			peer->fresh = 0;
 		return 0;

@@ -100,7 +100,7 @@ static __always_inline int on_splice(struct file *file, long length)
 	c.received = length;
 	begin_key(sk, &key);
 	internet_peer(sk, &key);
-	set_caller(sk, &key, &c);
+	set_caller(sk, bpf_get_current_task_btf(), &key, &c);
 	count_flow(sk, ctl, &key, &c);
 	return 0;
 }
@@ -131,7 +131,7 @@ static __always_inline int on_space(struct sock *sk, int splices_seen)
 	}
 	begin_key(sk, &key);
 	internet_peer(sk, &key);
-	set_caller(sk, &key, &c);
+	set_caller(sk, bpf_get_current_task_btf(), &key, &c);
 	count_flow(sk, ctl, &key, &c);
 	if (!c.flags)
 		return 0;

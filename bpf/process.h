@@ -358,13 +358,13 @@ static __always_inline int on_fork(struct task_struct *parent, struct task_struc
 
 static __always_inline int on_exit(struct task_struct *task)
 {
-	__u64 thread = bpf_get_current_pid_tgid(), now;
 	struct process_key key = {};
 	struct process *p;
+	__u64 now;
 
 	if (!active())
 		return 0;
-	bpf_map_delete_elem(&threads, &thread);
+	leave_desk(task->pid);
 	if (task->signal->live.counter)
 		return 0;
 	process_of(task, &key);

@@ -70,17 +70,53 @@ struct named_peer {
 	__u32 sending;
 };
 
+#define DESKS 16384
+
+/* A place for the note of a thread. The first that needs it keeps it until it ends. */
+struct desk {
+	__u32 thread; /* that keeps it; 0: none */
+	__u32 wanted; /* another one has wanted it, and may have its note in `threads` */
+	struct named_peer note;
+};
+
+/* Asked twice in every call that names an address, once in others: an array, by the thread's number, is the quickest. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DESKS);
+	__type(key, __u32);
+	__type(value, struct desk);
+} desks SEC(".maps");
+
 /*
- * Inserted by the sendmsg and recvmsg hooks, updated in place, deleted when the thread ends. When it is full the peer of
- * a datagram is unknown; its bytes are not.
+ * Notes of threads whose desk another one keeps: inserted by the sendmsg and recvmsg hooks, updated in place, deleted when
+ * the thread ends. When it is full the peer of a datagram is unknown; its bytes are not.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 65536);
-	__type(key, __u64); /* pid_tgid */
+	__type(key, __u32);
 	__type(value, struct named_peer);
 } threads SEC(".maps");
+
+static __always_inline struct desk *desk_of(__u32 thread)
+{
+	__u32 index = thread % DESKS;
+
+	return bpf_map_lookup_elem(&desks, &index);
+}
+
+/* The note of a thread; NULL if it has none. */
+static __always_inline struct named_peer *note_of(__u32 thread)
+{
+	struct desk *desk = desk_of(thread);
+
+	if (!desk)
+		return NULL;
+	if (desk->thread == thread)
+		return &desk->note;
+	return desk->wanted ? bpf_map_lookup_elem(&threads, &thread) : NULL;
+}
 
 static __always_inline void map_v4(__u8 *address, __be32 v4)
 {
@@ -110,17 +146,33 @@ static __always_inline int same_address(const __u8 *a, const __u8 *b)
 }
 
 /* The peer of a call that named an address, noted before the call does its work. */
-static __always_inline void name_peer(__u64 cookie, const struct named_peer *peer)
+static __always_inline void name_peer(const struct named_peer *peer)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct named_peer *known = bpf_map_lookup_elem(&threads, &thread);
+	__u32 thread = bpf_get_current_pid_tgid();
+	struct desk *desk = desk_of(thread);
 
-	if (known) {
-		*known = *peer;
+	if (!desk)
+		return;
+	if (desk->thread == thread || !__sync_val_compare_and_swap(&desk->thread, 0, thread)) {
+		desk->note = *peer;
 		return;
 	}
+	desk->wanted = 1;
 	if (bpf_map_update_elem(&threads, &thread, peer, BPF_ANY))
 		lost(LOSS_THREAD_FULL, 0, 0);
+}
+
+/* A thread ends. */
+static __always_inline void leave_desk(__u32 thread)
+{
+	struct desk *desk = desk_of(thread);
+
+	if (!desk)
+		return;
+	if (desk->thread == thread)
+		desk->thread = 0;
+	if (desk->wanted)
+		bpf_map_delete_elem(&threads, &thread);
 }
 
 /* A datagram from a peer was delivered to a socket that has no peer of its own. Called in softirq, on any CPU. */

@@ -75,7 +75,7 @@ static __always_inline int on_connecting(struct sock *sk)
 	struct count c = {};
 	struct socket_state *state;
 
-	set_caller(sk, &key, &c);
+	set_caller(sk, bpf_get_current_task_btf(), &key, &c);
 	state = claim(sk, &key.process);
 	if (state) {
 		state->greeting = GREETING_EXPECTED;
@@ -92,7 +92,7 @@ static __always_inline int on_listening(struct sock *sk, struct control *ctl)
 
 	begin_state(sk, &key);
 	key.peer_kind = PEER_NONE;
-	set_caller(sk, &key, &c);
+	set_caller(sk, bpf_get_current_task_btf(), &key, &c);
 	claim(sk, &key.process);
 	return count_state(sk, ctl, &key, &c);
 }

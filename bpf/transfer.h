@@ -8,14 +8,10 @@
 #include "flow.h"
 
 /* A call that failed leaves no address behind for the next one. */
-static __always_inline int on_failure(struct sock *sk)
+static __always_inline int on_failure(struct sock *sk, struct task_struct *task)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct named_peer *peer;
+	struct named_peer *peer = datagram(sk) ? note_of(task->pid) : NULL;
 
-	if (!datagram(sk))
-		return 0;
-	peer = bpf_map_lookup_elem(&threads, &thread);
 	if (peer)
 		peer->fresh = 0;
 	return 0;
@@ -47,10 +43,9 @@ static __always_inline void corked_to(struct sock *sk, struct flow_key *key)
  * The peer of a datagram that was sent: the address that the call named, else the socket's own, else (the call added to a
  * datagram that is sent in parts) the one that this thread, or another, named with the first.
  */
-static __always_inline void sent_to(struct sock *sk, struct flow_key *key)
+static __always_inline void sent_to(struct sock *sk, struct task_struct *task, struct flow_key *key)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct named_peer *peer = bpf_map_lookup_elem(&threads, &thread);
+	struct named_peer *peer = note_of(task->pid);
 	int mine = peer && peer->sending && peer->socket == key->socket;
 
 	if (mine && peer->fresh) {
@@ -85,10 +80,9 @@ static __always_inline void departed_to(struct sock *sk, struct flow_key *key)
  * The peer of a datagram that was received: the address that the call was told, else the socket's own, else the only one
  * that has delivered to this socket.
  */
-static __always_inline void received_from(struct sock *sk, struct flow_key *key, __u64 generation)
+static __always_inline void received_from(struct sock *sk, struct task_struct *task, struct flow_key *key, __u64 generation)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct named_peer *peer = bpf_map_lookup_elem(&threads, &thread);
+	struct named_peer *peer = note_of(task->pid);
 	struct socket_state *state;
 	struct peer *only;
 
@@ -188,7 +182,7 @@ static __always_inline int on_copy(const struct sk_buff *skb)
 	if (sk->sk_protocol == IPPROTO_SCTP)
 		peer.port = sctp_source(skb);
 	peer.socket = sk->__sk_common.skc_cookie.counter; /* 0 if nobody has asked for it yet */
-	name_peer(peer.socket, &peer);
+	name_peer(&peer);
 	return 0;
 }
 
@@ -230,11 +224,13 @@ static __always_inline int on_send(struct sock *sk, int length)
 	struct control *ctl = active();
 	struct flow_key key = {};
 	struct count c = { .sends = 1 };
+	struct task_struct *task;
 
 	if (!ctl || !counted_family(sk->__sk_common.skc_family))
 		return 0;
+	task = bpf_get_current_task_btf();
 	if (length < 0)
-		return on_failure(sk);
+		return on_failure(sk, task);
 	c.sent = length;
 	begin_key(sk, &key);
 	if (!datagram(sk)) {
@@ -242,11 +238,11 @@ static __always_inline int on_send(struct sock *sk, int length)
 			return 0;
 		socket_peer(sk, &key);
 	} else if (udp(sk)) {
-		sent_to(sk, &key);
+		sent_to(sk, task, &key);
 	} else {
 		departed_to(sk, &key);
 	}
-	set_caller(sk, &key, &c);
+	set_caller(sk, task, &key, &c);
 	if (key.peer_port == PORT_DNS && udp(sk))
 		claim(sk, &key.process); /* for the answer */
 	count_flow(sk, ctl, &key, &c);
@@ -258,20 +254,22 @@ static __always_inline int on_receive(struct sock *sk, int length, int flags)
 	struct control *ctl = active();
 	struct flow_key key = {};
 	struct count c = { .receives = 1 };
+	struct task_struct *task;
 
 	if (!ctl || !counted_family(sk->__sk_common.skc_family))
 		return 0;
+	task = bpf_get_current_task_btf();
 	if (length < 0 || (flags & (MSG_PEEK | MSG_ERRQUEUE)))
-		return on_failure(sk);
+		return on_failure(sk, task);
 	c.received = length;
 	begin_key(sk, &key);
 	if (datagram(sk))
-		received_from(sk, &key, ctl->generation);
+		received_from(sk, task, &key, ctl->generation);
 	else if (length)
 		socket_peer(sk, &key);
 	else
 		return 0;
-	set_caller(sk, &key, &c);
+	set_caller(sk, task, &key, &c);
 	count_flow(sk, ctl, &key, &c);
 	if (key.peer_kind == PEER_INFERRED)
 		note_candidates(sk, ctl, &key);
@@ -300,7 +298,7 @@ static __always_inline int on_other(struct sock *sk, int length, int flags, int 
 	}
 	begin_key(sk, &key);
 	key.peer_kind = PEER_UNKNOWN;
-	set_caller(sk, &key, &c);
+	set_caller(sk, bpf_get_current_task_btf(), &key, &c);
 	f = flow_of(ctl, &key);
 	if (f)
 		add(f, &c);

@@ -31,6 +31,13 @@ type kernelControl struct {
 	ProcessShare uint32
 }
 
+type kernelDesk struct {
+	_      structs.HostLayout
+	Thread uint32
+	Wanted uint32
+	Note   kernelNamedPeer
+}
+
 type kernelEvent struct {
 	_       structs.HostLayout
 	Process kernelProcessKey
@@ -314,6 +321,7 @@ const (
 	kernelMapAbouts                = "abouts"
 	kernelMapCalls                 = "calls"
 	kernelMapControlWord           = "control_word"
+	kernelMapDesks                 = "desks"
 	kernelMapEvents                = "events"
 	kernelMapFlowMaps              = "flow_maps"
 	kernelMapFlows0                = "flows_0"
@@ -508,6 +516,7 @@ type kernelMapSpecs struct {
 	Abouts       *ebpf.MapSpec `ebpf:"abouts"`
 	Calls        *ebpf.MapSpec `ebpf:"calls"`
 	ControlWord  *ebpf.MapSpec `ebpf:"control_word"`
+	Desks        *ebpf.MapSpec `ebpf:"desks"`
 	Events       *ebpf.MapSpec `ebpf:"events"`
 	FlowMaps     *ebpf.MapSpec `ebpf:"flow_maps"`
 	Flows0       *ebpf.MapSpec `ebpf:"flows_0"`
@@ -568,6 +577,7 @@ type kernelMaps struct {
 	Abouts       *ebpf.Map `ebpf:"abouts"`
 	Calls        *ebpf.Map `ebpf:"calls"`
 	ControlWord  *ebpf.Map `ebpf:"control_word"`
+	Desks        *ebpf.Map `ebpf:"desks"`
 	Events       *ebpf.Map `ebpf:"events"`
 	FlowMaps     *ebpf.Map `ebpf:"flow_maps"`
 	Flows0       *ebpf.Map `ebpf:"flows_0"`
@@ -592,6 +602,7 @@ func (m *kernelMaps) Close() error {
 		m.Abouts,
 		m.Calls,
 		m.ControlWord,
+		m.Desks,
 		m.Events,
 		m.FlowMaps,
 		m.Flows0,
