@@ -47,6 +47,7 @@ struct socket_state {
 	__u32 first_sent;     /* TCP: sequence number of the first byte in either direction */
 	__u32 first_received;
 	__u64 crowded; /* generation in which a peer found no slot */
+	__u64 looked;  /* generation in which old peers were forgotten last */
 	struct peer peers[CANDIDATES];
 };
 
@@ -201,34 +202,46 @@ static __always_inline void add_candidate(struct socket_state *s, const struct p
 }
 
 /*
- * The only peer that a datagram without a name can have come from, or NULL when there are several or none. Peers that
- * delivered in neither this generation nor the one before are forgotten once nothing is queued: whatever they sent has
- * been read.
+ * Once in a generation: peers that delivered in neither this one nor the one before are forgotten if nothing is queued,
+ * since whatever they sent has been read.
  */
-static __always_inline struct peer *only_candidate(struct socket_state *s, struct sock *sk, __u64 generation)
+static __always_inline void forget_candidates(struct socket_state *s, struct sock *sk, __u64 generation)
 {
 	struct udp_sock *udp = (struct udp_sock *)sk;
-	struct peer *only = NULL;
 	int queued = sk->sk_receive_queue.qlen || BPF_CORE_READ(udp, reader_queue.qlen);
-	int several = s->crowded + 1 >= generation && s->crowded;
 
+	for (int i = 0; i < CANDIDATES; i++) {
+		struct peer *p = &s->peers[i];
+
+		if (p->state != SLOT_SET || p->generation + 1 >= generation)
+			continue;
+		if (queued)
+			p->generation = generation;
+		else
+			p->state = SLOT_FREE;
+	}
+	if (queued && s->crowded)
+		s->crowded = generation;
+	s->looked = generation;
+}
+
+/* The only peer that a datagram without a name can have come from, or NULL when there are several or none. */
+static __always_inline struct peer *only_candidate(struct socket_state *s, struct sock *sk, __u64 generation)
+{
+	struct peer *only = NULL;
+	int several;
+
+	if (s->looked != generation)
+		forget_candidates(s, sk, generation);
+	several = s->crowded && s->crowded + 1 >= generation;
 	for (int i = 0; i < CANDIDATES; i++) {
 		struct peer *p = &s->peers[i];
 
 		if (p->state == SLOT_FREE)
 			continue;
-		if (p->state == SLOT_SET && p->generation + 1 < generation) {
-			if (!queued) {
-				p->state = SLOT_FREE;
-				continue;
-			}
-			p->generation = generation;
-		}
 		if (only || p->state == SLOT_CLAIMED)
 			several = 1;
 		only = p;
 	}
-	if (queued && s->crowded)
-		s->crowded = generation;
 	return several ? NULL : only;
 }

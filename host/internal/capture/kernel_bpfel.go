@@ -289,6 +289,7 @@ type kernelSocketState struct {
 	FirstReceived uint32
 	_             [4]byte
 	Crowded       uint64
+	Looked        uint64
 	Peers         [4]struct {
 		_          structs.HostLayout
 		Address    [16]uint8
