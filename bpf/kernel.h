@@ -190,6 +190,10 @@ struct sk_buff {
 	unsigned char *head;
 };
 
+struct udphdr {
+	__be16 source;
+};
+
 struct pt_regs {
 	unsigned long orig_ax;
 };
