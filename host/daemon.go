@@ -325,7 +325,7 @@ func (d *daemon) openPipeline(context.Context) error {
 // reportStart tells what this start found: a time without a host, or a journal that was set aside.
 func (d *daemon) reportStart() {
 	_, alive, err := readPosition(d.journal)
-	if err == nil && !alive.IsZero() && !d.source.Adopted() {
+	if err == nil && !alive.IsZero() && !d.source.Continued() {
 		d.pipeline.add(gap(wire.GapReason_GAP_HOST_DOWN, "the daemon was not running", alive, d.started))
 		d.tellDown(alive, d.started)
 	}

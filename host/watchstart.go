@@ -82,7 +82,7 @@ func (d *daemon) findOff() {
 
 // reportOff tells of probes that were taken over and had been off; what was opened meanwhile is looked at.
 func (d *daemon) reportOff() {
-	if d.off == 0 || !d.source.Adopted() {
+	if d.off == 0 || !d.source.Continued() {
 		return
 	}
 	if err := d.source.Rescan(); err != nil {

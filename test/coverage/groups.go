@@ -60,6 +60,7 @@ func tcp() []path {
 		{"mptcp4", "MPTCP, IPv4"},
 		{"mptcp6", "MPTCP, IPv6"},
 		{"mptcp-fallback", "MPTCP with a peer that has none"},
+		{"mptcp-sendfile-splice", "MPTCP, sendfile and splice"},
 		{"ktls", "TLS in the kernel"},
 		{"ktls-sendfile-splice", "TLS in the kernel, sendfile and splice"},
 	}

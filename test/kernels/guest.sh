@@ -42,7 +42,14 @@ export LAB_MUST LAB_RESULTS="$out/results.json"
 run_lab() {
 	object=$TREE/host/internal/capture/kernel_bpfel.o
 	"$BUILD/load" "$object" >"$out/programs" 2>&1 && echo 0 >"$out/programs.status"
-	"$BUILD/lab.test" -test.v -test.run "$LAB_CASES" -test.timeout "$LAB_TIMEOUT"
+	"$BUILD/lab.test" -test.v -test.run "$LAB_CASES" -test.timeout "$LAB_TIMEOUT" || return
+	[ -z "$LESSER_CASES" ] || run_lesser
+}
+
+# run_lesser runs some of them on what the kernel is without tracepoints of calls and without fexit: arm64's 6.1.
+run_lesser() {
+	PICOSNITCH_LACKS="sock_send_length sock_recv_length fexit" LAB_RESULTS="" \
+		"$BUILD/lab.test" -test.v -test.run "$LESSER_CASES" -test.timeout "$LAB_TIMEOUT"
 }
 cd "$TREE/test/lab"
 code=0

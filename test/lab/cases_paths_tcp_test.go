@@ -98,6 +98,9 @@ func tcpPaths() []scenario {
 		{"mptcp4", needMPTCP(stream{network: "mptcp4", bytes: 3000, times: 3, across: true}.run)},
 		{"mptcp6", needMPTCP(tcpBothWays("mptcp6", across6))},
 		{"mptcp-fallback", needMPTCP(mptcpFallback)},
+		{"mptcp-sendfile-splice", needMPTCP(stream{
+			network: "mptcp4", send: script.SendFile, receive: script.Splice, bytes: 50_000, times: 3, across: true,
+		}.run)},
 		{"ktls", tcpEncrypted("", "")},
 		{"ktls-sendfile-splice", tcpEncrypted(script.SendFile, script.Splice)},
 		{"socket-passed", socketPassed},

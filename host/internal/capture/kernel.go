@@ -30,6 +30,8 @@ type Kernel struct {
 	record  ringbuf.Record
 	losses  *lossLedger
 
+	continued bool
+
 	queue   []Event   // seen, not yet given out by Next; only Next touches it and the next two
 	ended   int       // process instances, since the last drain
 	drained time.Time // last
@@ -89,6 +91,7 @@ func (k *Kernel) open() error {
 	if err != nil {
 		return err
 	}
+	k.continued = k.objects.adopted || len(others) > 0
 	if err := k.begin(); err != nil {
 		return err
 	}
@@ -291,8 +294,12 @@ func (k *Kernel) Close() error {
 	return nil
 }
 
-// Adopted tells whether a host before this one had left the programs counting: then nothing was missed in between.
+// Adopted tells whether a host of this version had left the programs that are at work now.
 func (k *Kernel) Adopted() bool { return k.objects.adopted }
+
+// Continued tells whether a host before this one, of this version or of one whose sums can be read, had left programs
+// counting: then nothing was missed in between, unless [Off] says so.
+func (k *Kernel) Continued() bool { return k.continued }
 
 // Abandon lets go of the kernel side and leaves it counting, for a host that is to be started again at once.
 func (k *Kernel) Abandon() { k.release() }

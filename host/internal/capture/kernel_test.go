@@ -384,7 +384,7 @@ func TestNextHostTakesOverWhatIsNotJournaled(t *testing.T) {
 	from.send(to.port, 200)
 
 	k = open(t, o)
-	if !k.Adopted() {
+	if !k.Adopted() || !k.Continued() {
 		t.Fatal("probes were not taken over")
 	}
 	from.send(to.port, 30)
@@ -496,12 +496,18 @@ func TestProbesOfAnotherVersionAreReplacedAndNothingIsLost(t *testing.T) {
 	from.send(to.port, 30)
 	o.RingPages = 128 // another tag
 	k = open(t, o)
-	if k.Adopted() {
-		t.Error("took over probes of another version")
+	if k.Adopted() || !k.Continued() {
+		t.Errorf("took over probes of another version: %t; went on counting: %t", k.Adopted(), k.Continued())
 	}
 	from.send(to.port, 4)
-	if sent, _, sends, _ := total(finish(t, k).flows(from.port)); sent != 1234 || sends != 4 {
+	flows := finish(t, k).flows(from.port)
+	if sent, _, sends, _ := total(flows); sent != 1234 || sends != 4 {
 		t.Errorf("%d bytes in %d calls, want 1234 in 4", sent, sends)
+	}
+	for _, f := range flows {
+		if f.Counting != flows[0].Counting {
+			t.Errorf("counted by %v and %v on one kernel", f.Counting, flows[0].Counting)
+		}
 	}
 	if _, err := os.Lstat(k.root); !os.IsNotExist(err) {
 		t.Errorf("pins are left after the end: %v", err)

@@ -102,22 +102,10 @@ func adopt(root string, spec *ebpf.CollectionSpec, tag uint64, control *ebpf.Map
 	if _, err := os.Lstat(o.dir); err != nil {
 		return nil, err
 	}
-	if err := o.openMaps(); err != nil {
-		o.close()
-		return nil, err
-	}
-	entries, err := os.ReadDir(filepath.Join(o.dir, "links"))
+	err := errors.Join(o.openMaps(), o.openLinks())
 	if err != nil {
 		o.close()
-		return nil, fmt.Errorf("list pinned links: %w", err)
-	}
-	for _, entry := range entries {
-		l, err := link.LoadPinnedLink(filepath.Join(o.dir, "links", entry.Name()), nil)
-		if err != nil {
-			o.close()
-			return nil, fmt.Errorf("open pinned link %s: %w", entry.Name(), err)
-		}
-		o.links[entry.Name()] = l
+		return nil, err
 	}
 	o.remember()
 	// Only the iterators are loaded again: everything else is at work already.
@@ -140,6 +128,22 @@ func (o *objects) openMaps() error {
 			return fmt.Errorf("open pinned map %s: %w", name, err)
 		}
 		o.maps[name] = m
+	}
+	return nil
+}
+
+// openLinks opens the links that are pinned there.
+func (o *objects) openLinks() error {
+	entries, err := os.ReadDir(filepath.Join(o.dir, "links"))
+	if err != nil {
+		return fmt.Errorf("list pinned links: %w", err)
+	}
+	for _, entry := range entries {
+		l, err := link.LoadPinnedLink(filepath.Join(o.dir, "links", entry.Name()), nil)
+		if err != nil {
+			return fmt.Errorf("open pinned link %s: %w", entry.Name(), err)
+		}
+		o.links[entry.Name()] = l
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,7 +44,7 @@ func (k *Kernel) predecessors() ([]predecessor, error) {
 			continue
 		}
 		o := &objects{dir: dir, maps: map[string]*ebpf.Map{}, links: map[string]link.Link{}}
-		readable := strings.HasPrefix(entry.Name(), fmt.Sprintf("layout%d-", layout)) && o.openMaps() == nil
+		readable := strings.HasPrefix(entry.Name(), fmt.Sprintf("layout%d-", layout)) && errors.Join(o.openMaps(), o.openLinks()) == nil
 		k.options.Log.Warn("replacing the probes of another version", "pins", dir, "readable", readable)
 		if !readable {
 			o.close()
