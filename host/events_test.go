@@ -224,11 +224,12 @@ func TestWhatAPluginsStateMeansIsToldBelowTheTable(t *testing.T) {
 	t.Parallel()
 	lines := remarksOn(&wire.PluginStatus{
 		Name: "sqlite", Consequence: "history is not being saved", LastError: "disk\nfull", NextStart: 1, SetAside: 2, Dropped: 3,
+		DroppedBy: map[string]uint64{"journal full": 1, "backlog discarded": 2},
 	})
 	all := strings.Join(lines, "\n")
 	for _, want := range []string{
 		"sqlite: history is not being saved", "sqlite: last error: disk; full", "picosnitch plugins restart sqlite does it now",
-		"2 batches that it refused", "3 records do not reach it",
+		"2 records that it refused", "3 records do not reach it (backlog discarded: 2, journal full: 1)",
 	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q lacks %q", all, want)

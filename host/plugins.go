@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -85,28 +87,29 @@ func (c *call) askDaemon(ctx context.Context, cmd *cobra.Command, ask func(conte
 
 // pluginLine is a plugin in --json. Times are RFC 3339, "" when there is none.
 type pluginLine struct {
-	Name         string   `json:"name"`
-	Kinds        []string `json:"kinds"`
-	Version      string   `json:"version"`
-	State        string   `json:"state"`
-	Since        string   `json:"since"`
-	PID          uint32   `json:"pid"`
-	UID          uint32   `json:"uid"`
-	Restarts     uint32   `json:"restarts"`
-	LastDay      uint32   `json:"restarts_24h"`
-	Epoch        string   `json:"epoch"` // of the acknowledged record, hexadecimal
-	Acknowledged uint64   `json:"acknowledged"`
-	Queued       uint64   `json:"queued"`
-	QueuedBytes  uint64   `json:"queued_bytes"`
-	Oldest       string   `json:"oldest"`    // of the records that wait
-	SetAside     uint64   `json:"set_aside"` // batches that it refused, kept to be retried
-	Dropped      uint64   `json:"dropped"`   // records given up for it since the daemon started
-	LastError    string   `json:"last_error"`
-	Consequence  string   `json:"consequence"`
-	Path         string   `json:"path"`
-	SHA256       string   `json:"sha256"`
-	Sandbox      []string `json:"sandbox"`
-	NextStart    string   `json:"next_start"`
+	Name         string            `json:"name"`
+	Kinds        []string          `json:"kinds"`
+	Version      string            `json:"version"`
+	State        string            `json:"state"`
+	Since        string            `json:"since"`
+	PID          uint32            `json:"pid"`
+	UID          uint32            `json:"uid"`
+	Restarts     uint32            `json:"restarts"`
+	LastDay      uint32            `json:"restarts_24h"`
+	Epoch        string            `json:"epoch"` // of the acknowledged record, hexadecimal
+	Acknowledged uint64            `json:"acknowledged"`
+	Queued       uint64            `json:"queued"`
+	QueuedBytes  uint64            `json:"queued_bytes"`
+	Oldest       string            `json:"oldest"`     // of the records that wait
+	SetAside     uint64            `json:"set_aside"`  // records that it refused, kept to be retried
+	Dropped      uint64            `json:"dropped"`    // records given up for it since the daemon started
+	DroppedBy    map[string]uint64 `json:"dropped_by"` // the same by cause
+	LastError    string            `json:"last_error"`
+	Consequence  string            `json:"consequence"`
+	Path         string            `json:"path"`
+	SHA256       string            `json:"sha256"`
+	Sandbox      []string          `json:"sandbox"`
+	NextStart    string            `json:"next_start"`
 }
 
 func describeAll(list []*wire.PluginStatus) []pluginLine {
@@ -117,7 +120,7 @@ func describeAll(list []*wire.PluginStatus) []pluginLine {
 			State: oneLine(p.GetState()), Since: instant(p.GetSince()), PID: p.GetPid(), UID: p.GetUid(),
 			Restarts: p.GetRestarts(), LastDay: p.GetRecentRestarts(), QueuedBytes: p.GetQueuedBytes(),
 			Oldest: instant(p.GetOldest()), SetAside: p.GetSetAside(), Dropped: p.GetDropped(), Epoch: hex.EncodeToString(p.GetEpoch()),
-			Acknowledged: p.GetAcknowledged(), Queued: p.GetQueued(),
+			Acknowledged: p.GetAcknowledged(), Queued: p.GetQueued(), DroppedBy: droppedBy(p),
 			LastError: oneLine(p.GetLastError()), Consequence: oneLine(p.GetConsequence()),
 			Path: sdk.EscapeString(p.GetPath()), SHA256: oneLine(p.GetSha256()),
 			Sandbox: printables(p.GetSandbox()), NextStart: instant(p.GetNextStart()),
@@ -181,11 +184,24 @@ func remarksOn(p *wire.PluginStatus) []string {
 		say("is started again at %s; picosnitch plugins restart %s does it now", localTime(p.GetNextStart(), time.Local), p.GetName())
 	}
 	if p.GetSetAside() > 0 {
-		say("%d batches that it refused are kept: picosnitch plugins retry %s hands them over again", p.GetSetAside(), p.GetName())
+		say("%d records that it refused are kept: picosnitch plugins retry %s hands them over again", p.GetSetAside(), p.GetName())
 	}
 	if p.GetDropped() > 0 {
-		say("%d records do not reach it: discarded, damaged on disk, or dropped for their age or for want of room; "+
-			"it gets gaps in their place", p.GetDropped())
+		var causes []string
+		by := droppedBy(p)
+		for _, cause := range slices.Sorted(maps.Keys(by)) {
+			causes = append(causes, fmt.Sprintf("%s: %d", cause, by[cause]))
+		}
+		say("%d records do not reach it (%s); it gets gaps in their place", p.GetDropped(), strings.Join(causes, ", "))
 	}
 	return lines
+}
+
+// droppedBy is never nil: JSON has an object.
+func droppedBy(p *wire.PluginStatus) map[string]uint64 {
+	by := make(map[string]uint64)
+	for cause, records := range p.GetDroppedBy() {
+		by[oneLine(cause)] = records
+	}
+	return by
 }

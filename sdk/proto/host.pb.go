@@ -355,10 +355,11 @@ type PluginStatus struct {
 	Sandbox        []string               `protobuf:"bytes,16,rep,name=sandbox,proto3" json:"sandbox,omitempty"` // what was enforced, and what could not be
 	NextStart      int64                  `protobuf:"varint,17,opt,name=next_start,json=nextStart,proto3" json:"next_start,omitempty"`
 	QueuedBytes    uint64                 `protobuf:"varint,18,opt,name=queued_bytes,json=queuedBytes,proto3" json:"queued_bytes,omitempty"`
-	Oldest         int64                  `protobuf:"varint,19,opt,name=oldest,proto3" json:"oldest,omitempty"`                                       // time of the oldest record waiting, UTC ns
-	SetAside       uint64                 `protobuf:"varint,20,opt,name=set_aside,json=setAside,proto3" json:"set_aside,omitempty"`                   // batches refused and kept to be retried
-	RecentRestarts uint32                 `protobuf:"varint,21,opt,name=recent_restarts,json=recentRestarts,proto3" json:"recent_restarts,omitempty"` // in the last 24 hours
-	Dropped        uint64                 `protobuf:"varint,22,opt,name=dropped,proto3" json:"dropped,omitempty"`                                     // records dropped for this sink since the host started
+	Oldest         int64                  `protobuf:"varint,19,opt,name=oldest,proto3" json:"oldest,omitempty"`                                                                                                  // time of the oldest record waiting, UTC ns
+	SetAside       uint64                 `protobuf:"varint,20,opt,name=set_aside,json=setAside,proto3" json:"set_aside,omitempty"`                                                                              // records refused and kept to be retried
+	RecentRestarts uint32                 `protobuf:"varint,21,opt,name=recent_restarts,json=recentRestarts,proto3" json:"recent_restarts,omitempty"`                                                            // in the last 24 hours
+	Dropped        uint64                 `protobuf:"varint,22,opt,name=dropped,proto3" json:"dropped,omitempty"`                                                                                                // records dropped for this sink since the host started
+	DroppedBy      map[string]uint64      `protobuf:"bytes,23,rep,name=dropped_by,json=droppedBy,proto3" json:"dropped_by,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // the same by cause, in the words of a Gap
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -545,6 +546,13 @@ func (x *PluginStatus) GetDropped() uint64 {
 		return x.Dropped
 	}
 	return 0
+}
+
+func (x *PluginStatus) GetDroppedBy() map[string]uint64 {
+	if x != nil {
+		return x.DroppedBy
+	}
+	return nil
 }
 
 type StoreQuery struct {
@@ -1171,7 +1179,7 @@ const file_host_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x10\n" +
 	"\x0ePluginsRequest\"M\n" +
 	"\x0fPluginsResponse\x12:\n" +
-	"\aplugins\x18\x01 \x03(\v2 .picosnitch.wire.v1.PluginStatusR\aplugins\"\xd1\x04\n" +
+	"\aplugins\x18\x01 \x03(\v2 .picosnitch.wire.v1.PluginStatusR\aplugins\"\xdf\x05\n" +
 	"\fPluginStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05kinds\x18\x02 \x03(\tR\x05kinds\x12\x18\n" +
@@ -1197,7 +1205,12 @@ const file_host_proto_rawDesc = "" +
 	"\x06oldest\x18\x13 \x01(\x03R\x06oldest\x12\x1b\n" +
 	"\tset_aside\x18\x14 \x01(\x04R\bsetAside\x12'\n" +
 	"\x0frecent_restarts\x18\x15 \x01(\rR\x0erecentRestarts\x12\x18\n" +
-	"\adropped\x18\x16 \x01(\x04R\adropped\"S\n" +
+	"\adropped\x18\x16 \x01(\x04R\adropped\x12N\n" +
+	"\n" +
+	"dropped_by\x18\x17 \x03(\v2/.picosnitch.wire.v1.PluginStatus.DroppedByEntryR\tdroppedBy\x1a<\n" +
+	"\x0eDroppedByEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"S\n" +
 	"\n" +
 	"StoreQuery\x12\x14\n" +
 	"\x05store\x18\x01 \x01(\tR\x05store\x12/\n" +
@@ -1273,7 +1286,7 @@ func file_host_proto_rawDescGZIP() []byte {
 }
 
 var file_host_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_host_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_host_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_host_proto_goTypes = []any{
 	(WatchRequest_Kind)(0),        // 0: picosnitch.wire.v1.WatchRequest.Kind
 	(ControlRequest_Action)(0),    // 1: picosnitch.wire.v1.ControlRequest.Action
@@ -1293,43 +1306,45 @@ var file_host_proto_goTypes = []any{
 	(*Incarnation)(nil),           // 15: picosnitch.wire.v1.Incarnation
 	(*OpenExecutableRequest)(nil), // 16: picosnitch.wire.v1.OpenExecutableRequest
 	nil,                           // 17: picosnitch.wire.v1.StatusResponse.CountersEntry
-	(*Query)(nil),                 // 18: picosnitch.wire.v1.Query
-	(*Record)(nil),                // 19: picosnitch.wire.v1.Record
-	(*Flow)(nil),                  // 20: picosnitch.wire.v1.Flow
-	(*Ancestor)(nil),              // 21: picosnitch.wire.v1.Ancestor
-	(*QueryPage)(nil),             // 22: picosnitch.wire.v1.QueryPage
-	(*Piece)(nil),                 // 23: picosnitch.wire.v1.Piece
+	nil,                           // 18: picosnitch.wire.v1.PluginStatus.DroppedByEntry
+	(*Query)(nil),                 // 19: picosnitch.wire.v1.Query
+	(*Record)(nil),                // 20: picosnitch.wire.v1.Record
+	(*Flow)(nil),                  // 21: picosnitch.wire.v1.Flow
+	(*Ancestor)(nil),              // 22: picosnitch.wire.v1.Ancestor
+	(*QueryPage)(nil),             // 23: picosnitch.wire.v1.QueryPage
+	(*Piece)(nil),                 // 24: picosnitch.wire.v1.Piece
 }
 var file_host_proto_depIdxs = []int32{
 	17, // 0: picosnitch.wire.v1.StatusResponse.counters:type_name -> picosnitch.wire.v1.StatusResponse.CountersEntry
 	6,  // 1: picosnitch.wire.v1.PluginsResponse.plugins:type_name -> picosnitch.wire.v1.PluginStatus
-	18, // 2: picosnitch.wire.v1.StoreQuery.query:type_name -> picosnitch.wire.v1.Query
-	0,  // 3: picosnitch.wire.v1.WatchRequest.kinds:type_name -> picosnitch.wire.v1.WatchRequest.Kind
-	10, // 4: picosnitch.wire.v1.WatchPage.flows:type_name -> picosnitch.wire.v1.LiveFlow
-	19, // 5: picosnitch.wire.v1.WatchPage.records:type_name -> picosnitch.wire.v1.Record
-	20, // 6: picosnitch.wire.v1.LiveFlow.flow:type_name -> picosnitch.wire.v1.Flow
-	21, // 7: picosnitch.wire.v1.LiveFlow.ancestors:type_name -> picosnitch.wire.v1.Ancestor
-	1,  // 8: picosnitch.wire.v1.ControlRequest.action:type_name -> picosnitch.wire.v1.ControlRequest.Action
-	15, // 9: picosnitch.wire.v1.PluginLogResponse.ended:type_name -> picosnitch.wire.v1.Incarnation
-	2,  // 10: picosnitch.wire.v1.Host.Status:input_type -> picosnitch.wire.v1.StatusRequest
-	4,  // 11: picosnitch.wire.v1.Host.Plugins:input_type -> picosnitch.wire.v1.PluginsRequest
-	7,  // 12: picosnitch.wire.v1.Host.Query:input_type -> picosnitch.wire.v1.StoreQuery
-	8,  // 13: picosnitch.wire.v1.Host.Watch:input_type -> picosnitch.wire.v1.WatchRequest
-	11, // 14: picosnitch.wire.v1.Host.Control:input_type -> picosnitch.wire.v1.ControlRequest
-	13, // 15: picosnitch.wire.v1.Host.PluginLog:input_type -> picosnitch.wire.v1.PluginLogRequest
-	16, // 16: picosnitch.wire.v1.Host.OpenExecutable:input_type -> picosnitch.wire.v1.OpenExecutableRequest
-	3,  // 17: picosnitch.wire.v1.Host.Status:output_type -> picosnitch.wire.v1.StatusResponse
-	5,  // 18: picosnitch.wire.v1.Host.Plugins:output_type -> picosnitch.wire.v1.PluginsResponse
-	22, // 19: picosnitch.wire.v1.Host.Query:output_type -> picosnitch.wire.v1.QueryPage
-	9,  // 20: picosnitch.wire.v1.Host.Watch:output_type -> picosnitch.wire.v1.WatchPage
-	12, // 21: picosnitch.wire.v1.Host.Control:output_type -> picosnitch.wire.v1.ControlResponse
-	14, // 22: picosnitch.wire.v1.Host.PluginLog:output_type -> picosnitch.wire.v1.PluginLogResponse
-	23, // 23: picosnitch.wire.v1.Host.OpenExecutable:output_type -> picosnitch.wire.v1.Piece
-	17, // [17:24] is the sub-list for method output_type
-	10, // [10:17] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	18, // 2: picosnitch.wire.v1.PluginStatus.dropped_by:type_name -> picosnitch.wire.v1.PluginStatus.DroppedByEntry
+	19, // 3: picosnitch.wire.v1.StoreQuery.query:type_name -> picosnitch.wire.v1.Query
+	0,  // 4: picosnitch.wire.v1.WatchRequest.kinds:type_name -> picosnitch.wire.v1.WatchRequest.Kind
+	10, // 5: picosnitch.wire.v1.WatchPage.flows:type_name -> picosnitch.wire.v1.LiveFlow
+	20, // 6: picosnitch.wire.v1.WatchPage.records:type_name -> picosnitch.wire.v1.Record
+	21, // 7: picosnitch.wire.v1.LiveFlow.flow:type_name -> picosnitch.wire.v1.Flow
+	22, // 8: picosnitch.wire.v1.LiveFlow.ancestors:type_name -> picosnitch.wire.v1.Ancestor
+	1,  // 9: picosnitch.wire.v1.ControlRequest.action:type_name -> picosnitch.wire.v1.ControlRequest.Action
+	15, // 10: picosnitch.wire.v1.PluginLogResponse.ended:type_name -> picosnitch.wire.v1.Incarnation
+	2,  // 11: picosnitch.wire.v1.Host.Status:input_type -> picosnitch.wire.v1.StatusRequest
+	4,  // 12: picosnitch.wire.v1.Host.Plugins:input_type -> picosnitch.wire.v1.PluginsRequest
+	7,  // 13: picosnitch.wire.v1.Host.Query:input_type -> picosnitch.wire.v1.StoreQuery
+	8,  // 14: picosnitch.wire.v1.Host.Watch:input_type -> picosnitch.wire.v1.WatchRequest
+	11, // 15: picosnitch.wire.v1.Host.Control:input_type -> picosnitch.wire.v1.ControlRequest
+	13, // 16: picosnitch.wire.v1.Host.PluginLog:input_type -> picosnitch.wire.v1.PluginLogRequest
+	16, // 17: picosnitch.wire.v1.Host.OpenExecutable:input_type -> picosnitch.wire.v1.OpenExecutableRequest
+	3,  // 18: picosnitch.wire.v1.Host.Status:output_type -> picosnitch.wire.v1.StatusResponse
+	5,  // 19: picosnitch.wire.v1.Host.Plugins:output_type -> picosnitch.wire.v1.PluginsResponse
+	23, // 20: picosnitch.wire.v1.Host.Query:output_type -> picosnitch.wire.v1.QueryPage
+	9,  // 21: picosnitch.wire.v1.Host.Watch:output_type -> picosnitch.wire.v1.WatchPage
+	12, // 22: picosnitch.wire.v1.Host.Control:output_type -> picosnitch.wire.v1.ControlResponse
+	14, // 23: picosnitch.wire.v1.Host.PluginLog:output_type -> picosnitch.wire.v1.PluginLogResponse
+	24, // 24: picosnitch.wire.v1.Host.OpenExecutable:output_type -> picosnitch.wire.v1.Piece
+	18, // [18:25] is the sub-list for method output_type
+	11, // [11:18] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_host_proto_init() }
@@ -1346,7 +1361,7 @@ func file_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_host_proto_rawDesc), len(file_host_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

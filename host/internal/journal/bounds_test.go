@@ -2,6 +2,7 @@ package journal
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -240,8 +241,8 @@ func TestADiscardedBacklogIsAGapForThatSinkAndFreesItsSpace(t *testing.T) {
 			t.Errorf("gaps %v", gaps)
 		}
 	}
-	if d := stats(t, j).Sinks["a"].Dropped; d != (Dropped{Discarded: 3}) {
-		t.Errorf("dropped %+v", d)
+	if a := stats(t, j).Sinks["a"]; a.Dropped != (Dropped{Discarded: 3}) || !maps.Equal(a.Lost(), map[string]uint64{"backlog discarded": 3}) {
+		t.Errorf("dropped %+v, lost %v", a.Dropped, a.Lost())
 	}
 	if n, err := j.Discard("a"); n != 0 || err != nil {
 		t.Errorf("nothing waits: discarded %d, %v", n, err)

@@ -54,7 +54,7 @@
 //
 // Every method of [Journal] may be called from any goroutine. Appends take turns and wait for the disk, never for a
 // sink: a reader copies one batch out of a read transaction and holds nothing while its sink works. A [Cursor] belongs to
-// one goroutine, except Lag, Stats and Backlog, which anyone may call. One goroutine, owned by the journal and awaited by
+// one goroutine, except Lag and Stats, which anyone may call. One goroutine, owned by the journal and awaited by
 // Close, writes acknowledgements to disk at most a second late, deletes what every sink has, drops what is too old, and
 // compacts a file that is mostly empty.
 package journal

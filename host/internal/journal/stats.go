@@ -160,9 +160,12 @@ func (w want) measure(tx *bolt.Tx, s *SinkStats) error {
 	return nil
 }
 
-// Backlog is Stats for a status line: encoded bytes that wait, when the oldest of them was appended (zero: nothing
-// waits), records set aside, and records that the sink will never get. A file that cannot be read counts as empty.
-func (c *Cursor) Backlog() (bytes uint64, oldest time.Time, aside, dropped uint64) {
-	s, _ := c.Stats()
-	return s.Bytes, s.Oldest, uint64(s.AsideRecords), s.Dropped.Total() + s.AsideDropped
+// Lost tells how many records the sink will never get, by what a Gap says of the cause. Causes without any are left out.
+func (s SinkStats) Lost() map[string]uint64 {
+	lost := map[string]uint64{
+		CauseSize.String(): s.Dropped.Size, CauseAge.String(): s.Dropped.Age, CauseDiscarded.String(): s.Dropped.Discarded,
+		CauseDamaged.String(): s.Dropped.Damaged, "set aside, then no room": s.AsideDropped,
+	}
+	maps.DeleteFunc(lost, func(_ string, n uint64) bool { return n == 0 })
+	return lost
 }

@@ -26,10 +26,9 @@ type Feed interface {
 
 var _ Feed = (*journal.Cursor)(nil)
 
-// Backlog is what a Feed may tell besides: the bytes that wait, the time of the oldest record among them (zero: none
-// waits), the batches set aside to be retried, and the records dropped for this sink since the host started.
+// Backlog is what a Feed may tell besides: what waits, what was set aside to be retried, and what the sink will never get.
 type Backlog interface {
-	Backlog() (bytes uint64, oldest time.Time, aside uint64, dropped uint64)
+	Stats() (journal.SinkStats, error)
 }
 
 // Options are what all plugins share.

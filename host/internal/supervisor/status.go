@@ -119,10 +119,13 @@ func (b *board) snapshot() *wire.PluginStatus {
 		s.Queued = feed.Lag()
 	}
 	if more, ok := feed.(Backlog); ok {
-		bytes, oldest, aside, dropped := more.Backlog()
-		s.QueuedBytes, s.SetAside, s.Dropped = bytes, aside, dropped
-		if !oldest.IsZero() {
-			s.Oldest = oldest.UnixNano()
+		waits, _ := more.Stats() // a journal that cannot be read is told of elsewhere
+		s.QueuedBytes, s.SetAside, s.DroppedBy = waits.Bytes, uint64(waits.AsideRecords), waits.Lost()
+		for _, records := range s.DroppedBy {
+			s.Dropped += records
+		}
+		if !waits.Oldest.IsZero() {
+			s.Oldest = waits.Oldest.UnixNano()
 		}
 	}
 	var room time.Duration
