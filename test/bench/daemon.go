@@ -2,34 +2,44 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
 
 // daemon is a running one with private directories.
 type daemon struct {
+	bin    string
 	dir    string
 	window int           // seconds
+	more   string        // of its configuration, after the window; begins with a comma if there is any
 	ready  time.Duration // from its start until it counts, at most
 	cmd    *exec.Cmd
 }
 
 // with runs a measurement on a fresh daemon with windows of some seconds.
 func with(ctx context.Context, bin string, window int, measure func(*daemon) error) error {
+	return prepared(ctx, bin, window, func(*daemon) error { return nil }, measure)
+}
+
+// prepared is with, for a daemon that needs something in its directory, or in its configuration, before it starts.
+func prepared(ctx context.Context, bin string, window int, prepare, measure func(*daemon) error) error {
 	dir, err := os.MkdirTemp("", "picosnitch-bench-")
 	if err != nil {
 		return fmt.Errorf("make a directory for the daemon: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	d := &daemon{dir: dir, window: window}
-	err = d.start(ctx, bin)
+	d := &daemon{bin: bin, dir: dir, window: window}
+	if err := prepare(d); err != nil {
+		return err
+	}
+	err = d.start(ctx)
 	if err == nil {
 		err = measure(d)
 	}
@@ -39,8 +49,8 @@ func with(ctx context.Context, bin string, window int, measure func(*daemon) err
 func (d *daemon) path(name string) string { return filepath.Join(d.dir, name) }
 
 // start starts the daemon and waits until it and its plugin are at work.
-func (d *daemon) start(ctx context.Context, bin string) error {
-	config := fmt.Sprintf(`{"DB write limit (seconds)": %d, "Desktop notifications": false, "GeoIP lookup": false}`, d.window)
+func (d *daemon) start(ctx context.Context) error {
+	config := fmt.Sprintf(`{"DB write limit (seconds)": %d, "Desktop notifications": false, "GeoIP lookup": false%s}`, d.window, d.more)
 	for _, name := range []string{"config", "state", "run"} {
 		if err := os.Mkdir(d.path(name), 0o700); err != nil {
 			return fmt.Errorf("make a directory of the daemon: %w", err)
@@ -49,7 +59,7 @@ func (d *daemon) start(ctx context.Context, bin string) error {
 	if err := os.WriteFile(d.path("config/config.json"), []byte(config), 0o600); err != nil {
 		return fmt.Errorf("write its configuration: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, bin, "start-no-daemon", "--config-dir", d.path("config"), "--state-dir", d.path("state"),
+	cmd := exec.CommandContext(ctx, d.bin, "start-no-daemon", "--config-dir", d.path("config"), "--state-dir", d.path("state"),
 		"--run-dir", d.path("run"), "--instance", "bench-"+strconv.Itoa(os.Getpid()))
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 30 * time.Second
@@ -69,7 +79,10 @@ func (d *daemon) start(ctx context.Context, bin string) error {
 		return fmt.Errorf("%w; it said: %s", err, words)
 	}
 	d.ready = time.Since(begin)
-	return wait("the plugin runs", func() bool { return d.plugin() != 0 })
+	return wait("sqlite runs", func() bool {
+		pids, err := d.plugins(ctx)
+		return err == nil && pids["sqlite"] != 0
+	})
 }
 
 // stop ends the daemon, if there is one, and waits for it.
@@ -84,19 +97,24 @@ func (d *daemon) stop() error {
 	return nil
 }
 
-// plugin finds the sqlite plugin among the daemon's descendants; 0 if it is not there.
-func (d *daemon) plugin() int {
-	names, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, name := range names {
-		raw, err := os.ReadFile(name)
-		if err != nil {
-			continue
-		}
-		after := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+1:]))
-		if strings.Contains(string(raw), "(picosnitch-plug") && len(after) > 1 && after[1] == strconv.Itoa(d.cmd.Process.Pid) {
-			pid, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(name, "/proc/"), "/stat"))
-			return pid
+// plugins are the processes of all plugins that have one, by name.
+func (d *daemon) plugins(ctx context.Context) (map[string]int, error) {
+	answer, err := exec.CommandContext(ctx, d.bin, "plugins", "--json", "--config-dir", d.path("config"), "--run-dir", d.path("run")).Output()
+	if err != nil {
+		return nil, fmt.Errorf("ask for the plugins: %w", err)
+	}
+	var all []struct {
+		Name string `json:"name"`
+		PID  int    `json:"pid"`
+	}
+	if err := json.Unmarshal(answer, &all); err != nil {
+		return nil, fmt.Errorf("read the answer about plugins: %w", err)
+	}
+	pids := make(map[string]int)
+	for _, p := range all {
+		if p.PID != 0 {
+			pids[p.Name] = p.PID
 		}
 	}
-	return 0
+	return pids, nil
 }

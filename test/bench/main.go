@@ -16,7 +16,7 @@ import (
 func main() {
 	o := options{}
 	flag.StringVar(&o.bin, "bin", "bin/picosnitch", "the daemon")
-	flag.StringVar(&o.only, "only", "", "rows, idle or ratio: nothing else")
+	flag.StringVar(&o.only, "only", "", "rows, idle, plugins or ratio: nothing else")
 	flag.DurationVar(&o.idle, "idle", 60*time.Second, "how long to watch the idle daemon")
 	flag.IntVar(&o.peers, "peers", 15000, "rows to make")
 	flag.IntVar(&o.rounds, "rounds", 9, "how often to compare with and without the daemon; the median counts")
@@ -43,7 +43,11 @@ func run(ctx context.Context, o options) error {
 		run  func() error
 	}{
 		{"rows", func() error { return with(ctx, o.bin, 1, func(d *daemon) error { return d.rows(o.peers) }) }},
-		{"idle", func() error { return with(ctx, o.bin, 10, func(d *daemon) error { return d.idle(o.idle) }) }},
+		{"idle", func() error { return with(ctx, o.bin, 10, func(d *daemon) error { return d.idle(ctx, o.idle) }) }},
+		{"plugins", func() error {
+			return prepared(ctx, o.bin, 10, func(d *daemon) error { return d.everyPlugin(ctx) },
+				func(d *daemon) error { return d.memories(ctx, o.idle) })
+		}},
 		{"ratio", func() error { return ratios(ctx, o) }},
 	} {
 		if o.only != "" && o.only != part.name {
