@@ -244,6 +244,10 @@ func TestVerifyNamesWhatIsMissingOrAltered(t *testing.T) {
 			b[0].State, b[0].Missing, b[1].State = wire.BatchEvidence_EXPIRED, []uint64{1}, wire.BatchEvidence_FILTERED
 			return b
 		}, nil, []string{"1 batches are past their retention", "1 batches lack what the store leaves out"}, false},
+		{"expired here, not there", func(b []*wire.BatchEvidence) []*wire.BatchEvidence {
+			b[0].State, b[0].Missing, b[1].State = wire.BatchEvidence_EXPIRED, []uint64{1}, wire.BatchEvidence_FILTERED
+			return b
+		}, same, []string{"1 batches are past their retention", "and remote has the same"}, false},
 		{"gap in place of records", func(b []*wire.BatchEvidence) []*wire.BatchEvidence {
 			b[2] = &wire.BatchEvidence{HostId: b[2].HostId, Epoch: b[2].Epoch, First: 30, Last: 30, State: wire.BatchEvidence_SOUND}
 			return b

@@ -80,6 +80,7 @@ func keepIn(t *testing.T, l *Lab, s *server, to func(socket bool) (server, plugi
 	if wrong := c.unlike(s); wrong != "" {
 		t.Errorf("after stop: %s", wrong)
 	}
+	d.soundAgainst("sqlserver") // without a daemon
 	d.Start()
 	d.wantRunning("sqlite", "sqlserver")
 	tamper(t, d, c, s)
