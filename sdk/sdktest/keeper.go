@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -81,9 +82,11 @@ func compacts(ctx context.Context, p *process, _ *sinkTest) error {
 
 func proves(ctx context.Context, p *process, s *sinkTest) error {
 	next := uint64(1)
+	var last *wire.BatchEvidence
 	stream, err := p.Keeper.Evidence(ctx, &wire.EvidenceRequest{})
 	err = each(stream, err, func(page *wire.EvidencePage) {
 		for _, b := range page.GetBatches() {
+			last = b
 			if b.GetState() != wire.BatchEvidence_SOUND || b.GetFirst() != next {
 				s.t.Errorf("evidence of %d..%d is %v, want a sound batch that begins at %d", b.GetFirst(), b.GetLast(), b.GetState(), next)
 			}
@@ -93,5 +96,30 @@ func proves(ctx context.Context, p *process, s *sinkTest) error {
 	if err == nil && next != s.stream.Last+1 {
 		s.t.Errorf("evidence ends before %d, want it up to %d", next, s.stream.Last)
 	}
-	return err
+	if err != nil || last == nil {
+		return err
+	}
+	return provesOne(t, ctx, p, last)
+}
+
+// provesOne asks for a batch alone, whose leaves give its root.
+func provesOne(t *testing.T, ctx context.Context, p *process, want *wire.BatchEvidence) error {
+	var batches []*wire.BatchEvidence
+	stream, err := p.Keeper.Evidence(ctx, &wire.EvidenceRequest{HostId: want.GetHostId(), Epoch: want.GetEpoch(), First: want.GetFirst()})
+	err = each(stream, err, func(page *wire.EvidencePage) { batches = append(batches, page.GetBatches()...) })
+	if err != nil {
+		return err
+	}
+	if len(batches) != 1 || batches[0].GetFirst() != want.GetFirst() {
+		t.Errorf("evidence of the batch that begins at %d: %d batches", want.GetFirst(), len(batches))
+		return nil
+	}
+	var leaves []sdk.Hash
+	for leaf := range slices.Chunk(batches[0].GetLeaves(), len(sdk.Hash{})) {
+		leaves = append(leaves, sdk.Hash(leaf))
+	}
+	if root := sdk.Root(leaves); !bytes.Equal(root[:], want.GetRoot()) {
+		t.Errorf("evidence of the batch that begins at %d: its %d leaves give another root", want.GetFirst(), len(leaves))
+	}
+	return nil
 }
