@@ -62,6 +62,18 @@ func (e *epochProof) has(first uint64) bool {
 	return have
 }
 
+// holds tells whether there is every batch of another proof.
+func (p *proof) holds(other *proof) bool {
+	for key, e := range other.epochs {
+		for first, b := range e.batches {
+			if b.whole && !p.epochs[key].has(first) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 func newProof(store string) *proof { return &proof{store: store, epochs: map[epochKey]*epochProof{}} }
 
 // take looks at a page, whose batches come in order within their epoch.
