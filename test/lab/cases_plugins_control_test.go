@@ -42,6 +42,18 @@ func reconfigured(t *testing.T, l *Lab) {
 	}
 	wantNoSecret(t, d)
 
+	server["pasword"] = secret // misspelt: the plugin refuses it by name
+	d.configure(settings{"DB sql server": server})
+	d.reload()
+	d.wantRunning("sqlite")
+	d.until("the setting that does not exist", func() string {
+		if said := d.said("plugins"); !strings.Contains(said, `no setting "pasword"`) {
+			return said
+		}
+		return ""
+	})
+	wantNoSecret(t, d)
+
 	d.WriteConfig(defaultConfig())
 	d.reload()
 	d.wantRunning("sqlite")
