@@ -16,7 +16,7 @@ func (d *daemon) loadConfig() error {
 	}
 	problems := d.problemsOf(loaded)
 	if len(problems) > 0 && loaded.Source != config.FromFile {
-		problems = append(problems, fmt.Sprintf("config.json is not in force; %s is", loaded.Source))
+		problems = append(problems, fmt.Sprintf("config.json is not in force, but %s", loaded.Source))
 	}
 	d.inForce.set(loaded.Config, problems)
 	d.edited = loaded.Changed

@@ -69,7 +69,7 @@ func (d *daemon) reload() {
 		d.fault(problem)
 	}
 	if config.Broken(loaded.Problems) {
-		d.inForce.complain(append(problems, "config.json is not in force; what was before still is"))
+		d.inForce.complain(append(problems, "config.json is not in force, but what was before"))
 		return
 	}
 	changed := config.Changes(d.inForce.get(), loaded.Config)

@@ -39,7 +39,7 @@ What counts only from the next start on is told by status.`
 func (c *call) startVerb() *cobra.Command {
 	verb := &cobra.Command{
 		Use: "start", Short: "Watch in the background", Long: startLong,
-		Example: "  sudo picosnitch start\n  sudo picosnitch start --config-dir /etc/picosnitch\n" +
+		Example: "  sudo picosnitch start\n  sudo picosnitch start --config-dir /etc/picosnitch     # of whoever owns that directory\n" +
 			"  sudo picosnitch start --plugins sqlite     # and no other, this time",
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.start(cmd.Context(), cmd.Name()) },
 	}

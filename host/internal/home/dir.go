@@ -81,7 +81,7 @@ func openOwned(dir string, owner Owner) (int, error) {
 		next, err := enter(fd, name)
 		_ = unix.Close(fd)
 		if err != nil {
-			return -1, fmt.Errorf("enter %s: %w", name, err)
+			return -1, fmt.Errorf("enter %s as uid %d: %w", name, owner.UID, err)
 		}
 		fd = next
 	}
@@ -121,7 +121,10 @@ func enter(fd int, name string) (int, error) {
 	if !errors.Is(err, unix.ENOENT) {
 		return next, err
 	}
-	if err := unix.Mkdirat(fd, name, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
+	switch err := unix.Mkdirat(fd, name, 0o700); {
+	case errors.Is(err, fs.ErrPermission):
+		return -1, fmt.Errorf("mkdir: %w (make it for whom it shall belong to)", err)
+	case err != nil && !errors.Is(err, unix.EEXIST):
 		return -1, fmt.Errorf("mkdir: %w", err)
 	}
 	return openBelow(fd, name, flags, 0)

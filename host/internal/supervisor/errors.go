@@ -2,7 +2,9 @@ package supervisor
 
 import (
 	"fmt"
+	"strings"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/instance"
@@ -22,7 +24,11 @@ type callError struct {
 
 func (e *callError) Error() string {
 	s := status.Convert(e.err)
-	return fmt.Sprintf("%s: %s: %s", e.call, s.Code(), bounded(s.Message(), 1024))
+	text := strings.TrimPrefix(bounded(s.Message(), 1024), e.call+": ")
+	if s.Code() == codes.Unknown { // a plain error of the plugin's
+		return fmt.Sprintf("%s: %s", e.call, text)
+	}
+	return fmt.Sprintf("%s: %s: %s", e.call, s.Code(), text)
 }
 
 func (e *callError) Unwrap() error { return e.err }

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,7 +24,7 @@ func measures() []string {
 func (s *Store) Query(ctx context.Context, q *wire.Query, page func(*wire.QueryPage) error) error {
 	readers := s.readers.Load()
 	if readers == nil {
-		return errors.New("query: the database is not open")
+		return errNotOpen
 	}
 	// One transaction: totals, pages and the cursor's bound come from the same state.
 	tx, err := readers.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
