@@ -85,17 +85,20 @@ func (d *daemon) specs(choices []config.PluginChoice) []supervisor.Spec {
 	return specs
 }
 
-// spec is a plugin as the supervisor needs it; false if it is not to be spoken of. A built-in one that an old key enables
-// by default, and that this installation does not have, is no error.
+// spec is a plugin as the supervisor needs it; false if it is not to be spoken of. A built-in one that an old key enables,
+// and that this installation does not have, is an error only if records are lost for it.
 func (d *daemon) spec(c config.PluginChoice) (supervisor.Spec, bool, error) {
 	path, found := c.Path, true
 	if path == "" {
 		path, found = findPlugin(d.settings.PluginDirs, c.Name)
 	}
-	if !c.Enabled || (!found && !c.Explicit) {
-		if c.Enabled {
-			d.log.Info("plugin is not installed", "plugin", c.Name, "enabled by", c.OldKey)
-		}
+	switch {
+	case !c.Enabled:
+		return supervisor.Spec{}, false, nil
+	case !found && !c.Explicit && keepsRecords(c.Name):
+		return supervisor.Spec{}, true, fmt.Errorf("%q asks for it, and %s is not installed", c.OldKey, path)
+	case !found && !c.Explicit:
+		d.log.Info("plugin is not installed", "plugin", c.Name, "enabled by", c.OldKey)
 		return supervisor.Spec{}, false, nil
 	}
 	if err := ownUser(c.User, d.settings.Owner); err != nil {
@@ -140,6 +143,11 @@ func builtinKinds(name string) []string {
 		return []string{"locator"}
 	}
 	return nil
+}
+
+// keepsRecords tells whether a built-in plugin is where records end up.
+func keepsRecords(name string) bool {
+	return slices.Contains([]string{"sqlite", "sqlserver", "textlog"}, name)
 }
 
 // findPlugin looks for a plugin's binary; without one it gives where it should be.

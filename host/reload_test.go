@@ -228,6 +228,18 @@ func TestAPluginThatCannotBeMeantStopsNobody(t *testing.T) {
 	}
 }
 
+func TestWhatWouldKeepRecordsAndIsNotInstalledIsTold(t *testing.T) {
+	t.Parallel()
+	d := idleDaemon(t, `{"DB sql server": {"client": "psycopg"}}`)
+	if got := d.running(); !slices.Equal(got, []string{"geoip", "sqlite"}) {
+		t.Errorf("plugins %v", got)
+	}
+	s := d.complaints()
+	if !strings.Contains(s, `"DB sql server" asks for it`) || strings.Contains(s, "notif") {
+		t.Errorf("%q", s)
+	}
+}
+
 func TestOneRunCanHaveItsOwnPlugins(t *testing.T) {
 	t.Parallel()
 	d := idleDaemon(t, `{}`, "textlog", "geoip")
