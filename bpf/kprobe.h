@@ -87,7 +87,7 @@ static __always_inline int on_named_send(void *registers)
 	__be32 v4 = 0;
 
 	on_call(registers, CALL_SENDS);
-	if (!name || !bare(BPF_CORE_READ(sk, sk_type), BPF_CORE_READ(sk, sk_protocol)))
+	if (!active() || !name || !bare(BPF_CORE_READ(sk, sk_type), BPF_CORE_READ(sk, sk_protocol)))
 		return 0;
 	bpf_probe_read_kernel(&family, sizeof(family), name);
 	if (family == AF_INET6) {

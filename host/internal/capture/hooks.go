@@ -95,7 +95,7 @@ func (a attachments) available(p *ebpf.ProgramSpec) error {
 	kind, target, _ := strings.Cut(p.SectionName, "/")
 	var trace *btf.Typedef
 	switch {
-	case slices.Contains(a.lacks, kind), slices.Contains(a.lacks, target), strings.HasSuffix(kind, "probe") && !a.function(target):
+	case slices.Contains(a.lacks, kind), slices.Contains(a.lacks, target), strings.HasSuffix(kind, "probe") && !a.probed(target):
 		return errAbsent
 	case kind == "tp_btf" && a.kernel.TypeByName("btf_trace_"+target, &trace) != nil, kind == "fexit" && !a.function(target):
 		return errAbsent

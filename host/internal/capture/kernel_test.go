@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -511,6 +512,20 @@ func TestProbesOfAnotherVersionAreReplacedAndNothingIsLost(t *testing.T) {
 	}
 	if _, err := os.Lstat(k.root); !os.IsNotExist(err) {
 		t.Errorf("pins are left after the end: %v", err)
+	}
+}
+
+func TestWhatIsTakenForAbsentIsNotUsed(t *testing.T) {
+	testOptions(t, "lacks")                                             // needs root
+	hooks, err := Check([]string{"skb_copy_datagram_iovec", "sockops"}) // a tracepoint, and a kind of programs
+	if err != nil {
+		t.Fatal(err)
+	}
+	absent := []string{"peers of raw and ICMP sockets that receive", "connects that have no answer yet"}
+	for _, h := range hooks {
+		if missing := h.Way == ""; missing != slices.Contains(absent, h.Sees) || missing && !errors.Is(h.Failures[0], errAbsent) {
+			t.Errorf("%s: by %q, after %v", h.Sees, h.Way, h.Failures)
+		}
 	}
 }
 

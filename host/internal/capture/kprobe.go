@@ -16,6 +16,12 @@ const waitingCalls = 4096
 // probeGroup begins the names of the kernel's trace events of kretprobes.
 const probeGroup = "picosnitch"
 
+// probed tells whether a kernel function can have a kprobe.
+func (a attachments) probed(name string) bool {
+	_, err := os.Stat("/sys/bus/event_source/devices/kprobe")
+	return err == nil && a.function(name)
+}
+
 // attachKprobe attaches a program to the begin, or the end, of a kernel function.
 func attachKprobe(p *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
 	if strings.HasPrefix(spec.SectionName, "kretprobe/") {
