@@ -108,6 +108,8 @@ struct owner {
 #define OWNER_MIXED 0xffffffff
 #define OWNER_USER 0xffffffff /* process_key.exec_id of the entry that counts the flows of a user; tgid is the uid */
 
+#define PATH_UNMOUNTED 1 /* path_ns of a file whose file system is mounted nowhere; no namespace has this number */
+
 #define TEXT_SHORT 256
 #define TEXT_LONG 4096
 
@@ -142,7 +144,7 @@ struct process {
 	__u32 arguments_length; /* of the whole */
 	__u32 path_kept;        /* of a path longer than TEXT_LONG its end is kept */
 	__u32 script_length;    /* kept; 0: no script was executed */
-	__u32 pad;
+	__u32 path_ns;          /* mount namespace that the path is of; 0: not known, or a file without a directory */
 	__u8 name[16];
 	__u8 tty[16];
 	__u8 path[TEXT_SHORT];

@@ -198,6 +198,20 @@ static long step(__u64 index, void *context)
 	return 0;
 }
 
+/* The mount namespace that a path is of need not be its process's: /proc/PID/root and descriptors lead into others. */
+static __always_inline __u32 path_namespace(struct file *file)
+{
+	struct vfsmount *vfsmount = BPF_CORE_READ(file, f_path.mnt);
+	struct mount *mount = (void *)vfsmount - bpf_core_field_offset(struct mount, mnt);
+	struct mnt_namespace *ns = BPF_CORE_READ(mount, mnt_ns);
+	__u32 number;
+
+	if ((__u64)ns > -4096ULL) /* an error for a pointer: the kernel's own, where memfds are */
+		return 0;
+	number = ns ? BPF_CORE_READ(ns, ns.inum) : 0;
+	return number ? number : PATH_UNMOUNTED;
+}
+
 /* The path of a file in the mount namespace that it was opened in, as /proc/PID/exe would show it. */
 static __always_inline void describe_path(struct scratch *s, struct file *file, __u32 scratch)
 {
@@ -207,6 +221,7 @@ static __always_inline void describe_path(struct scratch *s, struct file *file, 
 	w.dentry = BPF_CORE_READ(file, f_path.dentry);
 	w.mount = BPF_CORE_READ(file, f_path.mnt);
 	bpf_loop(TEXT_LONG / 2, step, &w, 0);
+	s->process.path_ns = path_namespace(file);
 	s->process.path_length = w.whole;
 	if (w.at >= TEXT_LONG)
 		return;

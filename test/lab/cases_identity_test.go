@@ -204,7 +204,8 @@ func exeForged(c *Case) {
 	c.Check()
 }
 
-// exePretender shows its own file at a trusted path, in a mount namespace that any user may make.
+// exePretender shows its own file at a trusted path, in a mount namespace that any user may make; then it is executed from
+// there by a process outside.
 func exePretender(c *Case) {
 	const trusted = "/usr/bin/true"
 	server, path := c.Start("server", c.Pair.A), c.Binary("evil")
@@ -217,10 +218,14 @@ func exePretender(c *Case) {
 		c.Fatal(err)
 	}
 	inode := strings.TrimSuffix(strings.TrimPrefix(namespace, "mnt:["), "]")
-	p.Finish(func(e *Expectation) {
+	borrower := c.StartAs(secondUID, fmt.Sprintf("/proc/%d/root%s", pid, trusted), c.Pair.A)
+	talk(server, borrower, "b", 45)
+	caught := func(e *Expectation) {
 		e.Key.Process.Exe = "mntns:" + inode + ":" + trusted
 		e.Key.UID = secondUID
-	})
+	}
+	borrower.Finish(caught)
+	p.Finish(caught)
 	server.Finish()
 	c.Check()
 }

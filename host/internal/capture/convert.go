@@ -78,7 +78,7 @@ func (c *converter) process(key kernelProcessKey, p *kernelProcess) (*Process, e
 		Name:   text(p.Name[:]), Tty: string(text(p.Tty[:])),
 		File: FileKey{Superblock: c.superblock(p.Superblock), Device: device(p.Device), Inode: p.Inode, Ctime: p.Ctime, Size: p.Size},
 		UID:  p.Uid, EUID: p.Euid, GID: p.Gid, LoginUID: p.Loginuid, Session: p.Session,
-		CgroupID: p.Cgroup, PidNS: p.PidNs, MountNS: p.MountNs, NetNS: p.NetNs, Exited: int64(p.Exited),
+		CgroupID: p.Cgroup, PidNS: p.PidNs, MountNS: p.MountNs, PathNS: p.PathNs, NetNS: p.NetNs, Exited: int64(p.Exited),
 	}
 	if p.Flags&uint32(kernelProcessFlagPROCESS_EXISTING) != 0 {
 		e.Attribution = wire.Attribution_ATTRIBUTION_ITERATOR

@@ -77,7 +77,7 @@ type Process struct {
 	Began       int64            `json:"began"`            // boot ns of the exec, else of the fork
 	InnerPid    uint32           `json:"inner_pid"`
 	Name        Bytes            `json:"name"`
-	Path        Text             `json:"path"`            // in its own mount namespace
+	Path        Text             `json:"path"`            // in the mount namespace PathNS
 	Arguments   Text             `json:"arguments"`       // separated by NUL, as executed
 	Script      Text             `json:"script,omitzero"` // as exec was given it, when the program is its interpreter; at most 255 bytes
 	File        FileKey          `json:"file"`
@@ -90,9 +90,13 @@ type Process struct {
 	CgroupID    uint64           `json:"cgroup_id"`
 	PidNS       uint32           `json:"pid_ns"`
 	MountNS     uint32           `json:"mount_ns"`
+	PathNS      uint32           `json:"path_ns,omitempty"` // mount namespace that Path is of, or PathUnmounted; 0: MountNS
 	NetNS       uint32           `json:"net_ns"`
 	Exited      int64            `json:"exited,omitempty"` // boot ns, if it has already ended
 }
+
+// PathUnmounted is the PathNS of a file whose file system is mounted nowhere: its path means nothing to anybody.
+const PathUnmounted = 1
 
 // Exit is the end of a process instance, by exit of its last thread or by exec of another image.
 type Exit struct {

@@ -232,7 +232,7 @@ type kernelProcess struct {
 	ArgumentsLength uint32
 	PathKept        uint32
 	ScriptLength    uint32
-	Pad             uint32
+	PathNs          uint32
 	Name            [16]uint8
 	Tty             [16]uint8
 	Path            [256]uint8

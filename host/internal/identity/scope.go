@@ -83,9 +83,18 @@ func (t *Table) looked(v view, sees bool) {
 	t.counters.ViewsEvicted += uint64(t.views.set(v, answer))
 }
 
-// atHome tells whether a process lives in the host's mount namespace: there a path means what it says.
-func (t *Table) atHome(p *capture.Process) bool {
-	return p.MountNS == t.options.HostMountNS || p.MountNS == 0
+// atHome tells whether the path of what a process runs is of the host's mount namespace: there it means what it says.
+func (t *Table) atHome(p *capture.Process) bool { return t.isHost(pathNS(p)) }
+
+func (t *Table) isHost(namespace uint32) bool { return namespace == t.options.HostMountNS || namespace == 0 }
+
+// pathNS is the mount namespace that a path is of. It need not be the process's: anybody can execute a file that another
+// process of his sees, by /proc/PID/root or a descriptor.
+func pathNS(p *capture.Process) uint32 {
+	if p.PathNS != 0 {
+		return p.PathNS
+	}
+	return p.MountNS
 }
 
 // scope says where a process's path means something. It is "" only if the host itself sees this very file at the path: in
@@ -94,7 +103,10 @@ func (t *Table) scope(p *capture.Process) string {
 	if t.atHome(p) || t.views.find(t.viewOf(p)) == seen {
 		return ""
 	}
-	return fmt.Sprintf("mntns:%d", p.MountNS)
+	if p.PathNS == capture.PathUnmounted {
+		return "mntns:none"
+	}
+	return fmt.Sprintf("mntns:%d", pathNS(p))
 }
 
 // hostSees looks.

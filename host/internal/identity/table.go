@@ -101,7 +101,7 @@ func (t *Table) Close(ctx context.Context) error {
 // Observe takes the facts of a process instance. Facts that are known already change nothing.
 func (t *Table) Observe(p *capture.Process) {
 	u := t.unitOf(p)
-	if t.options.Follower != nil && !p.Forked && !p.Kernel && !t.atHome(p) {
+	if t.options.Follower != nil && !p.Forked && !p.Kernel && !t.isHost(p.MountNS) {
 		t.options.Follower.Saw(p.Key.Tgid, p.MountNS, p.File.Device)
 	}
 	t.mu.Lock()

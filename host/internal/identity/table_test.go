@@ -356,6 +356,26 @@ func TestFileThatRanUnderItsOwnNameGetsAScopeUnderAnother(t *testing.T) {
 	}
 }
 
+func TestPathOfAnotherNamespaceIsNotTrustedForTheProcessIsAtHome(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, nil)
+	curl, evil := m.program("curl"), m.program("evil")
+	for i, c := range []struct {
+		namespace uint32
+		scope     string
+	}{{99, "mntns:99"}, {capture.PathUnmounted, "mntns:none"}, {m.table.options.HostMountNS, ""}} {
+		p := &capture.Process{
+			Key: capture.Key{Tgid: 84 + uint32(i), Start: 1}, Attribution: wire.Attribution_ATTRIBUTION_KERNEL,
+			MountNS: m.table.options.HostMountNS, PathNS: c.namespace, Began: m.boot + int64(time.Hour),
+			Path: capture.Text{Value: capture.Bytes(curl), Length: len(curl)}, File: keyOfFile(t, evil),
+		}
+		m.table.Observe(p)
+		if got := m.lineage(p).Process.GetExecutable().GetScope(); got != c.scope {
+			t.Errorf("path of namespace %d: scope %q, want %q", c.namespace, got, c.scope)
+		}
+	}
+}
+
 func TestWhatCouldNotBeHashedIsTriedAgainWithTheNextProcess(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t, nil)
