@@ -124,7 +124,7 @@ func exeLinked(link func(old, name string) error) func(*Case) {
 func exeScript(c *Case) {
 	server, interpreter := c.Start("server", c.Pair.A), c.Binary("interpreter")
 	path := filepath.Join(c.dir, "script")
-	if err := os.WriteFile(path, []byte("#!"+interpreter+" -x\n"), 0o755); err != nil {
+	if err := writeExecutable(path, []byte("#!"+interpreter+" -x\n")); err != nil {
 		c.Fatal(err)
 	}
 	p := c.StartAs(0, path, c.Pair.A, "argument")
