@@ -99,11 +99,11 @@ func proves(ctx context.Context, p *process, s *sinkTest) error {
 	if err != nil || last == nil {
 		return err
 	}
-	return provesOne(t, ctx, p, last)
+	return provesOne(ctx, p, s, last)
 }
 
 // provesOne asks for a batch alone, whose leaves give its root.
-func provesOne(t *testing.T, ctx context.Context, p *process, want *wire.BatchEvidence) error {
+func provesOne(ctx context.Context, p *process, s *sinkTest, want *wire.BatchEvidence) error {
 	var batches []*wire.BatchEvidence
 	stream, err := p.Keeper.Evidence(ctx, &wire.EvidenceRequest{HostId: want.GetHostId(), Epoch: want.GetEpoch(), First: want.GetFirst()})
 	err = each(stream, err, func(page *wire.EvidencePage) { batches = append(batches, page.GetBatches()...) })
@@ -111,7 +111,7 @@ func provesOne(t *testing.T, ctx context.Context, p *process, want *wire.BatchEv
 		return err
 	}
 	if len(batches) != 1 || batches[0].GetFirst() != want.GetFirst() {
-		t.Errorf("evidence of the batch that begins at %d: %d batches", want.GetFirst(), len(batches))
+		s.t.Errorf("evidence of the batch that begins at %d: %d batches", want.GetFirst(), len(batches))
 		return nil
 	}
 	var leaves []sdk.Hash
@@ -119,7 +119,7 @@ func provesOne(t *testing.T, ctx context.Context, p *process, want *wire.BatchEv
 		leaves = append(leaves, sdk.Hash(leaf))
 	}
 	if root := sdk.Root(leaves); !bytes.Equal(root[:], want.GetRoot()) {
-		t.Errorf("evidence of the batch that begins at %d: its %d leaves give another root", want.GetFirst(), len(leaves))
+		s.t.Errorf("evidence of the batch that begins at %d: its %d leaves give another root", want.GetFirst(), len(leaves))
 	}
 	return nil
 }
