@@ -174,6 +174,9 @@ func (controllable) PluginLog(_ context.Context, plugin string) (*wire.PluginLog
 	if plugin == "quiet" {
 		return &wire.PluginLogResponse{}, nil
 	}
+	if plugin == "broken" {
+		return &wire.PluginLogResponse{Ended: []*wire.Incarnation{{Started: 1e9, Ended: 2e9, Reason: "plugin file refused"}}}, nil
+	}
 	if plugin != "sqlite" {
 		return nil, errors.New("no such plugin")
 	}
@@ -201,6 +204,7 @@ func TestPluginsAreControlledByVerbs(t *testing.T) {
 		{"plugins restart", "picosnitch: plugins restart takes one name of a plugin (see picosnitch help plugins restart)", exitUsage},
 		{"plugins restart a b", "takes one name of a plugin", exitUsage},
 		{"plugins log sqlite", "pid 7 ended after 3s: signal SIGKILL, out of memory: it took too much (300 MB at most)\n    last; words\nmsg=", exitOK},
+		{"plugins log broken", " could not be started: plugin file refused\n", exitOK},
 		{"plugins log quiet", "it has said nothing", exitOK},
 		{"plugins log nobody", "no such plugin", exitFailure},
 	} {

@@ -124,8 +124,11 @@ func printLog(out io.Writer, log *wire.PluginLogResponse) error {
 	return err
 }
 
-// endingText tells in one line how a run ended.
+// endingText tells in one line how a run ended, or that it did not come to one.
 func endingText(e *wire.Incarnation) string {
+	if e.GetPid() == 0 {
+		return oneLine(localTime(e.GetEnded(), time.Local) + " could not be started: " + e.GetReason())
+	}
 	how := fmt.Sprintf("exit code %d", e.GetExitCode())
 	if e.GetSignal() != "" {
 		how = "signal " + e.GetSignal()

@@ -125,6 +125,16 @@ func TestPermanentFailuresBlock(t *testing.T) {
 	}
 }
 
+func TestWhatWaitsForASinkThatNeverRanIsTold(t *testing.T) {
+	t.Parallel()
+	r := run(t, slot(35), Spec{Name: "sink", Path: "/nonexistent/plugin", Kinds: []string{kindSink}, Owner: someone})
+	r.awaitState(StateBlocked)
+	r.feed.add(20)
+	if s := r.Status()[0]; s.GetQueued() == 0 || strings.Contains(s.GetConsequence(), "; 0 records") {
+		t.Errorf("status = %v", s)
+	}
+}
+
 func TestQueryIsForwarded(t *testing.T) {
 	t.Parallel()
 	r := run(t, slot(19), Spec{Name: "sqlite", Owner: someone}, Spec{Name: "off", Disabled: true})

@@ -107,6 +107,7 @@ func (w *worker) run(ctx context.Context, thread *process.Thread, stopping <-cha
 // failed waits until it is time for another start. forget says that what failed before is of no more interest.
 func (w *worker) failed(ctx context.Context, stopping <-chan struct{}, back *backoff, seen executable.Identity, end ending) (forget bool) {
 	w.shutDoor() // nobody would answer
+	w.showBacklog()
 	told := Event{Error: end.err.Error(), Tail: end.tail}
 	now := time.Now()
 	delay, loop := back.failed(now, end, w.longest(), w.o.Jitter())
@@ -130,6 +131,19 @@ func (w *worker) failed(ctx context.Context, stopping <-chan struct{}, back *bac
 		s.NextStart = now.Add(delay).UnixNano()
 	})
 	return w.pause(ctx, stopping, delay)
+}
+
+// showBacklog has status tell what waits for a sink that was never configured.
+func (w *worker) showBacklog() {
+	if !slices.Contains(w.board.kinds(), kindSink) {
+		return
+	}
+	feed, err := w.o.Feed(w.spec.Name)
+	if err != nil {
+		w.o.Log.Warn("what waits for a plugin cannot be told", "plugin", w.spec.Name, "error", err)
+		return
+	}
+	w.board.setFeed(feed)
 }
 
 // longest is the longest delay between two starts.
