@@ -180,6 +180,7 @@ func executed() []path {
 		{"exe-memfd", "in no file system (memfd)"},
 		{"exe-setuid", "with another user's rights"},
 		{"exe-disguised", "calls itself by another name and arguments"},
+		{"exe-forged", "has /proc/PID/exe show another program"},
 		{"exe-pretender", "at a trusted path of a mount namespace of its own"},
 		{"exe-pid-namespace", "process 1 of a namespace"},
 		{"exe-tmpfs", "on tmpfs"},
@@ -220,6 +221,7 @@ func volume() []path {
 		{"kill-host-under-load", "killed under load, ten seconds' pause"},
 		{"100000-flows", "100,000 flows in one window"},
 		{"storm", "over 1,000 processes a second"},
+		{"exec-storm", "thousands of executions a second, all recorded (`Every exe (not just conns)`)"},
 		{"distinct-binaries", "ten thousand programs that end at once, each with its hash"},
 	}
 }

@@ -86,7 +86,9 @@ func (t *Table) looked(v view, sees bool) {
 // atHome tells whether the path of what a process runs is of the host's mount namespace: there it means what it says.
 func (t *Table) atHome(p *capture.Process) bool { return t.isHost(pathNS(p)) }
 
-func (t *Table) isHost(namespace uint32) bool { return namespace == t.options.HostMountNS || namespace == 0 }
+func (t *Table) isHost(namespace uint32) bool {
+	return namespace == t.options.HostMountNS || namespace == 0
+}
 
 // pathNS is the mount namespace that a path is of. It need not be the process's: anybody can execute a file that another
 // process of his sees, by /proc/PID/root or a descriptor.
