@@ -13,7 +13,7 @@ import (
 
 const (
 	noticeLimit    = 1024             // that wait for the next window
-	noticesPerUser = 16               // of new programs and hashes in one window; the rest is one notice
+	noticesPerUser = 16               // of one kind in one window; the rest is one notice
 	foldInterval   = 10 * time.Minute // between two such notices of one user
 	foldUsers      = 1024             // that have one of their own
 )
@@ -21,9 +21,15 @@ const (
 // notices collects what people should hear about, until the next window takes it.
 type notices struct {
 	waiting []*wire.Notice
-	given   map[uint32]int // in this window, by user
+	given   map[allowance]int // in this window
 	folds   map[uint32]*fold
 	dropped uint64
+}
+
+// allowance is what a user has of one kind of notices: new programs must not hide that a known one has changed.
+type allowance struct {
+	uid  uint32
+	kind wire.NoticeKind
 }
 
 // fold counts news of one user that got no notice of their own.
@@ -33,7 +39,7 @@ type fold struct {
 }
 
 func newNotices() *notices {
-	return &notices{given: map[uint32]int{}, folds: map[uint32]*fold{}}
+	return &notices{given: map[allowance]int{}, folds: map[uint32]*fold{}}
 }
 
 func (n *notices) add(notice *wire.Notice) {
@@ -47,11 +53,12 @@ func (n *notices) add(notice *wire.Notice) {
 // news adds a notice of a new program or hash within its user's share; beyond, it is counted.
 func (n *notices) news(notice *wire.Notice) {
 	uid := notice.GetProcess().GetRuid()
-	if n.given[uid] >= noticesPerUser {
+	from := allowance{uid, notice.GetKind()}
+	if n.given[from] >= noticesPerUser {
 		n.fold(uid)
 		return
 	}
-	n.given[uid]++
+	n.given[from]++
 	n.add(notice)
 }
 
