@@ -11,7 +11,6 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/helper"
 	"github.com/picosnitch/picosnitch/host/internal/identity"
 	"github.com/picosnitch/picosnitch/host/internal/marks"
-	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -66,19 +65,4 @@ func (d *daemon) readAs(ctx context.Context, f identity.ServedFile, uid, gid uin
 	}
 	key := capture.FileKey{Device: answer.Device, Inode: answer.Inode, Ctime: answer.Ctime, Size: answer.Size}
 	return answer.SHA256, key, err
-}
-
-// forged gives a notice for every process that shows another program than the one it executes (decision 41).
-func (p *pipeline) forged() []*wire.Record {
-	var records []*wire.Record
-	for _, f := range p.table.Forgeries() {
-		process := p.table.LineageOf(f.Process).Process
-		text := fmt.Sprintf("picosnitch: process %d shows %s as its program, but executes %s", f.Process.Tgid,
-			sdk.EscapeString(f.Shown), sdk.Escape(process.GetExecutable().GetPath().GetValue()))
-		records = append(records, &wire.Record{Kind: &wire.Record_Notice{Notice: &wire.Notice{
-			Time: p.now().UnixNano(), Kind: wire.NoticeKind_NOTICE_PRETENDS, Text: &wire.Text{Value: []byte(text)}, Process: process,
-		}}})
-		p.recorder.Note(text)
-	}
-	return records
 }

@@ -156,8 +156,10 @@ func (p *pipeline) finish(ctx context.Context, w *capture.Window, execs []*captu
 			records = append(records, r)
 		}
 	}
+	for _, f := range p.table.Forgeries() {
+		recorder.Forged(f.Process, f.Shown)
+	}
 	records = append(records, recorder.Window(w, p.table.Lineage)...)
-	records = append(records, p.forged()...)
 	p.show(w, records)
 	records = append(records, p.takeExtra()...)
 	p.watch.told(records)

@@ -22,7 +22,7 @@ func (p *pipeline) uncounted(e *capture.Uncounted) {
 		p.told = map[capture.Uncounted]bool{}
 	}
 	p.told[known] = true
-	process := p.table.LineageOf(e.Process).Process
+	process := p.recorder.use().Recordable(p.table.LineageOf(e.Process).Process)
 	now := p.now().UnixNano()
 	p.add(&wire.Record{Kind: &wire.Record_Gap{Gap: &wire.Gap{
 		Start: now, End: now, Reason: wire.GapReason_GAP_UNCOUNTED, Process: process,

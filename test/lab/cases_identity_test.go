@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -290,9 +291,11 @@ func exeFuse(c *Case) {
 	}
 	server, p := c.Start("server", c.Pair.A), c.StartAs(secondUID, filepath.Join(target, "program"), c.Pair.A)
 	talk(server, p, "s", 88)
+	time.Sleep(5 * time.Second) // it is looked at in a window, judged in the next and told in the one after
 	p.Finish()
 	server.Finish()
 	c.Check()
+	c.CheckNoNotice("shows " + filepath.Join(target, "program"))
 }
 
 // place makes a directory of the case.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -38,20 +39,36 @@ func readNotices(ctx context.Context, path string) ([]string, error) {
 // CheckNotice waits until somebody has been told this.
 func (c *Case) CheckNotice(words string) {
 	c.Helper()
-	if c.Daemon == nil {
-		return
-	}
-	for end := time.Now().Add(Deadline()); ; time.Sleep(200 * time.Millisecond) {
-		ctx, cancel := context.WithTimeout(c.Context(), Deadline())
-		notices, err := readNotices(ctx, c.Daemon.Database())
-		cancel()
-		for _, text := range notices {
-			if strings.Contains(text, words) {
-				return
-			}
-		}
-		if time.Now().After(end) {
+	for end := time.Now().Add(Deadline()); c.Daemon != nil; time.Sleep(200 * time.Millisecond) {
+		notices, err := c.notices()
+		switch {
+		case err == nil && slices.ContainsFunc(notices, func(text string) bool { return strings.Contains(text, words) }):
+			return
+		case time.Now().After(end):
 			c.Fatalf("no notice says %q after %v: %q, %v\n%s", words, Deadline(), notices, err, c.Daemon.LogTail())
 		}
 	}
+}
+
+// CheckNoNotice fails if somebody has been told this.
+func (c *Case) CheckNoNotice(words string) {
+	c.Helper()
+	if c.Daemon == nil {
+		return
+	}
+	notices, err := c.notices()
+	if err != nil {
+		c.Fatal(err)
+	}
+	for _, text := range notices {
+		if strings.Contains(text, words) {
+			c.Errorf("a notice says %q", text)
+		}
+	}
+}
+
+func (c *Case) notices() ([]string, error) {
+	ctx, cancel := context.WithTimeout(c.Context(), Deadline())
+	defer cancel()
+	return readNotices(ctx, c.Daemon.Database())
 }

@@ -18,7 +18,7 @@ import (
 // Forged tells of a process whose link to its program (/proc/PID/exe) shows another file than the one it executes:
 // somebody with privileges over it has set it so (decision 41).
 type Forged struct {
-	Process capture.Key
+	Process *wire.Process
 	Shown   string // where the link leads, as the process chose: bytes to be escaped
 }
 
@@ -108,17 +108,30 @@ func (t *Table) shownInstead(link string, executed capture.FileKey) string {
 		return ""
 	}
 	defer unix.Close(fd)
-	if t.compare(fd, executed) != other {
+	if !t.isOther(fd, executed) {
 		return ""
-	}
-	if inode, known := kernelInode(fd); known && inode == executed.Inode && t.options.KernelKey == nil {
-		return "" // stat's device number alone proves nothing
 	}
 	target, err := os.Readlink(link)
 	if err != nil {
 		return ""
 	}
 	return target[:min(len(target), wire.MaxPath)]
+}
+
+// isOther tells whether it is certain that a file is not the one that was executed. What stat cannot be asked about, as on
+// FUSE, and its device number alone prove nothing.
+func (t *Table) isOther(fd int, executed capture.FileKey) bool {
+	if t.compare(fd, executed) != other {
+		return false
+	}
+	if inode, known := kernelInode(fd); known && inode != executed.Inode {
+		return true
+	}
+	if t.options.KernelKey == nil {
+		return false
+	}
+	have, err := t.options.KernelKey(fd)
+	return err == nil && likenessOf(have, executed) == other
 }
 
 // ticks of the clock that /proc tells start times in, per second; the kernel's interface fixes it.
@@ -172,7 +185,7 @@ func (t *Table) convict(n *node, boot int64) {
 	if n.exited == 0 || n.exited > n.looked {
 		n.accused = true
 		t.counters.Forged++
-		t.forged = append(t.forged, Forged{Process: n.facts.Key, Shown: n.suspect})
+		t.forged = append(t.forged, Forged{Process: t.message(n), Shown: n.suspect})
 	}
 }
 

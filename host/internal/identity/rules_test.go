@@ -321,7 +321,7 @@ func TestProcessWhoseLinkLeadsElsewhereIsForged(t *testing.T) {
 		m.table.Recorded(m.boot + 1)
 	}
 	found := m.table.Forgeries()
-	if len(found) != 1 || found[0].Process != forged.Key || found[0].Shown != good {
+	if len(found) != 1 || found[0].Process.GetId().GetTgid() != forged.Key.Tgid || found[0].Shown != good {
 		t.Errorf("%+v", found)
 	}
 }

@@ -10,7 +10,7 @@
 //
 // # Concurrency
 //
-// [Recorder.Window] and [Recorder.Exec] change what is known and are called from one goroutine, in the order of events.
+// [Recorder.Window], [Recorder.Exec] and [Recorder.Forged] change what is known and are called from one goroutine, in the order of events.
 // [Recorder.Flush] does all input and output and may run beside them: it holds no lock that they need while it waits for a
 // disk. [Recorder.Error], [Recorder.Hashed], [Recorder.Verdict] and [Recorder.Counters] may be called from any goroutine.
 // [Directory] may be used from any goroutine, but two writers of one name overwrite each other.

@@ -149,6 +149,19 @@ func (r *Recorder) Hashed(p *wire.Process) {
 	}
 }
 
+// Forged tells of a process whose link to its program shows another one than it executes (decision 41); shown is raw.
+func (r *Recorder) Forged(p *wire.Process, shown string) {
+	p = r.privacy.process(p)
+	text := fmt.Sprintf("picosnitch: process %d shows %s as its program, but executes %s", p.GetId().GetTgid(),
+		shown, p.GetExecutable().GetPath().GetValue())
+	r.Note(text)
+	notice := noticeOf(r.clock(), wire.NoticeKind_NOTICE_PRETENDS, text)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.describe(notice, p, false)
+	r.notices.news(notice)
+}
+
 // Verdict notes what a scanner says of a hash, for every path that had it. A verdict that says that nothing was scanned is
 // kept, and is not called clean.
 func (r *Recorder) Verdict(v *wire.Verdict) {

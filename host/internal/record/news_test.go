@@ -2,6 +2,7 @@ package record
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -163,6 +164,45 @@ func TestFirstStartLearnsAndSaysSoOnce(t *testing.T) {
 	h.start()
 	if got := h.meet(l, alone(process(3, 0, "/bin/c", "c", ""))); got != nil {
 		t.Errorf("second start: %q", got)
+	}
+}
+
+func TestFloodOfProgramsDoesNotHideAChangedOne(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, everything())
+	h.meet(alone(hashed(process(1, 1000, "/bin/known", "known", ""), 1)))
+	var flood []identity.Lineage
+	for i := range 2 * noticesPerUser {
+		flood = append(flood, alone(process(uint32(i+2), 1000, fmt.Sprintf("/tmp/%d", i), "x", "")))
+	}
+	got := h.meet(append(flood, alone(hashed(process(9999, 1000, "/bin/known", "known", ""), 2)))...)
+	if !slices.Contains(got, "NEW_SHA256 New sha256: /bin/known") {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestForgedProcessIsToldWithoutItsCommandLine(t *testing.T) {
+	t.Parallel()
+	o := everything()
+	o.Commands = false
+	h := newHost(t, o)
+	h.Forged(process(7, 1000, "/tmp/evil", "evil", "evil --password x"), "/bin/tr\nue")
+	var found *wire.Notice
+	for _, r := range h.Window(window(), whoOf()) {
+		if n := r.GetNotice(); n.GetKind() == wire.NoticeKind_NOTICE_PRETENDS {
+			found = n
+		}
+	}
+	const want = "picosnitch: process 7 shows /bin/tr\nue as its program, but executes /tmp/evil"
+	if string(found.GetText().GetValue()) != want || found.GetProcess().GetId().GetTgid() != 7 {
+		t.Errorf("notice: %v", found)
+	}
+	if line := found.GetProcess().GetCommandLine(); line != nil {
+		t.Errorf("command line %q", line.GetValue())
+	}
+	h.flush()
+	if log := h.home.text(errorLog); !strings.HasSuffix(log, strings.Replace(want, "\n", `\x0a`, 1)+"\n") {
+		t.Errorf("error.log: %q", log)
 	}
 }
 

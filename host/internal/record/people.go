@@ -25,6 +25,10 @@ func (v privacy) process(p *wire.Process) *wire.Process {
 	return out
 }
 
+// Recordable gives what may be recorded of a process: p itself, or a copy without what privacy keeps to itself. It may be
+// called from any goroutine.
+func (r *Recorder) Recordable(p *wire.Process) *wire.Process { return r.privacy.process(p) }
+
 func (v privacy) text(t *wire.Text) *wire.Text {
 	if !v.commands {
 		return nil // not even a length: it is a fingerprint
