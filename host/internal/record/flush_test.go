@@ -21,7 +21,7 @@ func TestRecordFileOf103GoesOn(t *testing.T) {
 	}
 	h := newHost(t, everything())
 	h.home, h.state = newDisk(), newDisk()
-	data = append(data[:len(data)-2], `, "Charged": {"0": "20000"}}`...) // an owner who wants his programs unlisted
+	data = append(data[:len(data)-2], `, "Charged": {"0": "40000"}}`...) // an owner who wants his programs unlisted
 	h.home.files[recordFile] = data
 	h.start()
 	known := alone(process(1, 0, "/usr/bin/curl", "curl", ""))

@@ -62,7 +62,7 @@ func (k *known) program(payer account, path, name string, parent bool) novelty {
 	_, oldExe := executables[path]
 	_, oldName := names[name]
 	news := novelty{name: !oldName, exe: !oldExe}
-	if !k.charge(payer, len(path)+len(name)) {
+	if !k.charge(payer, path+name) {
 		news.folded = news.name || news.exe
 		return news
 	}
@@ -84,7 +84,7 @@ func (k *known) hash(payer account, path, hash string) novelty {
 	for old := range hashes {
 		news.further = news.further || isHash(old)
 	}
-	if !k.charge(payer, len(path)) {
+	if !k.charge(payer, path) {
 		news.folded = true
 		return news
 	}
@@ -103,10 +103,11 @@ func (k *known) has(path string) bool {
 	return process || parent
 }
 
-// charge takes an entry out of the account's share. Long text costs more, so that entries bound memory too. An eighth of
-// all is kept for root: other users together cannot use up what root needs.
-func (k *known) charge(payer account, size int) bool {
-	cost := 1 + size/256
+// charge takes an entry out of the account's share. Text that is long in JSON costs more, so that entries bound memory, and
+// the file: one that is too long could not be read again. An eighth of all is kept for root: other users together cannot
+// use up what root needs.
+func (k *known) charge(payer account, text string) bool {
+	cost := 1 + len(appendJSONText(nil, text))/256
 	root := account{}
 	switch {
 	case k.charged[payer]+cost > max(k.limit/8, 1), k.total+cost > k.limit:

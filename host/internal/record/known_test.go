@@ -130,6 +130,24 @@ func TestOneUserCannotUseUpWhatIsKnown(t *testing.T) {
 	}
 }
 
+// TestKnownFitsIntoItsFile is about users who choose paths that take the most room in JSON: a file that cannot be read again
+// would keep the next start from starting.
+func TestKnownFitsIntoItsFile(t *testing.T) {
+	t.Parallel()
+	k := newKnown(Options{}.withDefaults().Known)
+	for uid := range uint32(9) { // more than have a share
+		for i := range k.limit {
+			path := fmt.Sprintf("/%s%d", strings.Repeat("\x01", 240), i)
+			if k.program(account{uid: uid}, fmt.Sprint(uid)+path, "\x01\x01\x01\x01", uid%2 == 0).folded {
+				break
+			}
+		}
+	}
+	if size := len(encodeJSON(k.state(nil))); size > fileLimit {
+		t.Errorf("known.json would have %d bytes, and may have %d", size, fileLimit)
+	}
+}
+
 func TestDifferenceIsSaidInWords(t *testing.T) {
 	t.Parallel()
 	before, now := newKnown(10), newKnown(10)

@@ -30,7 +30,7 @@ type Options struct {
 	Ancestors func(*wire.ProcessId) []*wire.Ancestor
 
 	Rows     int           // at most in a window; 0 means 32768. No user and no process gets more than 1/8
-	Known    int           // entries that may be learned beyond those of 1.0.3; 0 means 20000. No user gets more than 1/8
+	Known    int           // entries that may be learned beyond those of 1.0.3; 0 means 40000. No user gets more than 1/8
 	Learn    int           // windows of the very first start that are summed up in one notice; 0 means 1
 	Interval time.Duration // between two writes while no log line waits; 0 means 30 s
 }
@@ -69,7 +69,7 @@ func (o Options) withDefaults() Options {
 		o.Rows = 32768
 	}
 	if o.Known <= 0 {
-		o.Known = 20000
+		o.Known = 40000
 	}
 	if o.Learn <= 0 {
 		o.Learn = 1
