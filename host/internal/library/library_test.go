@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/picosnitch/picosnitch/host/internal/capture"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // probes stand for those of capture.
@@ -64,12 +65,7 @@ func namespaceOf(t *testing.T, pid int) uint32 {
 // contained starts a program of the C library in a mount namespace of its own.
 func contained(t *testing.T) *capture.Process {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root to make mount namespaces")
-		}
-		t.Skip("needs root to make mount namespaces")
-	}
+	need.Root(t, "make mount namespaces")
 	cmd := exec.Command("sleep", "60")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
 	if err := cmd.Start(); err != nil {
