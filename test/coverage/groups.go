@@ -195,6 +195,10 @@ func named() []path {
 	return []path{
 		{"name-getaddrinfo", "asked of the C library (getaddrinfo)"},
 		{"name-container", "asked of a container's own C library"},
+		{"name-dns-udp", "DNS over UDP, asked by the program itself"},
+		{"name-dns-tcp", "DNS over TCP"},
+		{"name-tls", "said in the first packet of TLS"},
+		{"name-quic", "said in the first packet of QUIC"},
 	}
 }
 
