@@ -161,11 +161,10 @@ type seen struct {
 
 // serveListener greets everybody on the listener that the host made, if it made one.
 func serveListener() {
-	number, err := strconv.Atoi(os.Getenv(launch.ListenerVariable))
-	if err != nil {
+	l, err := sdk.Listener()
+	if errors.Is(err, sdk.ErrNoListener) {
 		return
 	}
-	l, err := net.FileListener(os.NewFile(uintptr(number), "listener"))
 	if err != nil {
 		panic(err)
 	}

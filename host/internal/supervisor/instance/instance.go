@@ -66,7 +66,7 @@ func (o Options) environment() []string {
 		}
 	}
 	if o.Listener != nil {
-		env = append(env, launch.ListenerVariable+"="+strconv.Itoa(launch.PluginListenerFD))
+		env = append(env, sdk.ListenerVariable+"="+strconv.Itoa(launch.PluginListenerFD))
 	}
 	if o.MemoryMB > 0 {
 		env = append(env, fmt.Sprintf("GOMEMLIMIT=%dMiB", o.MemoryMB*9/10))

@@ -15,11 +15,8 @@ const (
 	MountFD    = 7 // the first of Sandbox.Mounts, the others follow
 )
 
-// PluginListenerFD is the descriptor of its listener in the plugin, which is told the number by [ListenerVariable].
-const (
-	PluginListenerFD = 3
-	ListenerVariable = "PICOSNITCH_LISTENER"
-)
+// PluginListenerFD is the descriptor of its listener in the plugin, which is told the number by [sdk.ListenerVariable].
+const PluginListenerFD = 3
 
 // Spec says what to become. It never holds a secret.
 type Spec struct {
