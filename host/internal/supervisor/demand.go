@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -117,7 +118,7 @@ func (d *demand) touch() {
 
 // awaitDemand returns true when the plugin should run, false when there is no more reason to wait.
 func (w *worker) awaitDemand(ctx context.Context, stopping <-chan struct{}) bool {
-	for w.spec.OnDemand && !w.demand.wanted() {
+	for w.unasked() {
 		w.board.enter(StateIdle, Event{})
 		visited, leave := w.attend(ctx)
 		called := false
@@ -136,6 +137,13 @@ func (w *worker) awaitDemand(ctx context.Context, stopping <-chan struct{}) bool
 		}
 	}
 	return true
+}
+
+// unasked says that it should not run now: nobody uses what runs only while somebody does. One of which nothing is known yet
+// is started to tell what it is: records wait for whatever may be a sink, and a sink is asked all the time.
+func (w *worker) unasked() bool {
+	kinds := w.board.kinds()
+	return w.spec.OnDemand && len(kinds) > 0 && !slices.Contains(kinds, kindSink) && !w.demand.wanted()
 }
 
 // attend opens the plugin's door, if it is to have one, and closes visited when somebody stands before it. Where there can

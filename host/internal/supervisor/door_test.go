@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -40,12 +39,10 @@ func greeted(t *testing.T, address string) {
 func TestInterfaceOnDemandStartsForAVisitorAndStopsWhenIdle(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	config, err := json.Marshal(testConfig{Probe: true}) // it serves its listener
-	if err != nil {
-		t.Fatal(err)
-	}
 	address := freeAddress(t)
-	r := run(t, slot(67), Spec{Name: "dash", Owner: someone, Listen: address, Config: config, OnDemand: true, IdleAfter: time.Second})
+	r := run(t, slot(67), Spec{
+		Name: pageName, Owner: someone, Listen: address, Kinds: []string{"ui"}, OnDemand: true, IdleAfter: time.Second,
+	})
 	for range 2 {
 		if pid := r.awaitState(StateIdle).GetPid(); pid != 0 {
 			t.Errorf("it is idle as process %d", pid)
@@ -66,7 +63,7 @@ func TestDoorThatCannotBeOpenedIsAFailedStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
-	r := run(t, slot(68), Spec{Name: "dash", Owner: someone, Listen: taken.Addr().String(), OnDemand: true})
+	r := run(t, slot(68), Spec{Name: pageName, Owner: someone, Listen: taken.Addr().String(), Kinds: []string{"ui"}, OnDemand: true})
 	r.await("an error", func() bool { return r.Status()[0].GetLastError() != "" && r.Status()[0].GetRestarts() > 0 })
 }
 

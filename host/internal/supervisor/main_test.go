@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 	case len(os.Args) > 1 && os.Args[1] == launch.Verb:
 		os.Exit(launch.Main(os.Args[2:]))
 	case os.Getenv(sdk.Handshake().MagicCookieKey) != "":
+		if os.Args[0] == pageName {
+			sdk.Serve(testPage{})
+			return
+		}
 		sdk.Serve(&testPlugin{})
 		return
 	case len(os.Args) == 6 && os.Args[1] == "doomed-host":
@@ -65,6 +69,24 @@ func openFiles() (all []string) {
 		all = append(all, e.Name()+" "+target)
 	}
 	return all
+}
+
+// pageName is the name under which the plugin is a testPage.
+const pageName = "page"
+
+// testPage is an interface that greets everybody on its listener.
+type testPage struct{ sdk.Base }
+
+func (testPage) Describe() sdk.Description { return sdk.Description{Name: pageName, Version: "1"} }
+
+func (testPage) Configure(context.Context, sdk.Settings) error {
+	serveListener()
+	return nil
+}
+
+func (testPage) Serve(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
 }
 
 // testConfig tells the plugin how to behave.

@@ -142,7 +142,7 @@ func TestRestartStartsARunningPluginAnew(t *testing.T) {
 
 func TestUseStartsAPluginOnDemand(t *testing.T) {
 	t.Parallel()
-	r := run(t, slot(63), Spec{Name: "geoip", Owner: someone, OnDemand: true})
+	r := run(t, slot(63), Spec{Name: "geoip", Owner: someone, Kinds: []string{"locator"}, OnDemand: true})
 	r.awaitState(StateIdle)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()

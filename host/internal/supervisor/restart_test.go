@@ -144,7 +144,7 @@ func TestRestartForgetsFailuresAndDoesNotWait(t *testing.T) {
 func TestOnDemandPluginRunsOnlyWhileItIsUsed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		spec := Spec{Name: "geoip", Path: "/nowhere", Directory: "/nowhere", OnDemand: true, IdleAfter: time.Minute}
+		spec := Spec{Name: "geoip", Path: "/nowhere", Directory: "/nowhere", Kinds: []string{"locator"}, OnDemand: true, IdleAfter: time.Minute}
 		s := playAs(spec, always(fakePlugin{kinds: []string{"locator"}}), 0)
 		host := &Supervisor{workers: []*worker{s.worker}}
 		time.Sleep(time.Hour)
@@ -174,10 +174,33 @@ func TestOnDemandPluginRunsOnlyWhileItIsUsed(t *testing.T) {
 	})
 }
 
+func TestUnknownPluginOnDemandIsStartedOnceToTellWhatItIs(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[string]string{"ui": StateIdle, "sink": StateRunning} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				spec := Spec{Name: "new", Path: "/nowhere", Directory: "/nowhere", OnDemand: true, IdleAfter: time.Minute}
+				s := playAs(spec, always(fakePlugin{kinds: []string{kind}}), 0)
+				synctest.Wait()
+				if state := s.board.state(); state != StateRunning {
+					t.Errorf("state %s at first", state)
+				}
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				if state, n := s.board.state(), len(s.started()); state != want || n != 1 {
+					t.Errorf("state %s after an hour and %d starts, want %s", state, n, want)
+				}
+				s.stop()
+			})
+		})
+	}
+}
+
 func TestUseSaysWhyAPluginCannotBeUsed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		spec := Spec{Name: "geoip", Path: "/nowhere", Directory: "/nowhere", OnDemand: true}
+		spec := Spec{Name: "geoip", Path: "/nowhere", Directory: "/nowhere", Kinds: []string{"locator"}, OnDemand: true}
 		s := playAs(spec, func(int) (fakePlugin, error) { return fakePlugin{}, executable.ErrRefused }, 0)
 		host := &Supervisor{workers: []*worker{s.worker}}
 		never := func(context.Context, *sdk.Client) error { t.Error("it was called"); return nil }

@@ -216,7 +216,7 @@ func (r *running) watch(ctx context.Context, stopping <-chan struct{}, d *delive
 
 // idle says whether it is to run only while somebody uses it, and nobody has for too long.
 func (r *running) idle(begun time.Time) bool {
-	if !r.spec.OnDemand {
+	if !r.spec.OnDemand || slices.Contains(r.kinds, kindSink) {
 		return false
 	}
 	if r.door != nil && r.door.busy() {

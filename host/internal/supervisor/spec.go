@@ -33,7 +33,7 @@ type Spec struct {
 	Directory string            // the plugin's own, made if missing
 	Kinds     []string          // expected; shown until the plugin says itself
 	Listen    string            // "127.0.0.1:5100": the plugin gets a socket that listens there; "": none
-	OnDemand  bool              // runs only while somebody uses it
+	OnDemand  bool              // runs only while somebody uses it; a sink always does
 	IdleAfter time.Duration     // how long it runs unused; 0: 5 minutes
 }
 
