@@ -193,8 +193,10 @@ func TestNothingSurvivesTheHost(t *testing.T) {
 	host := exec.Command(selfPath(t), "doomed-host", runDir, filepath.Join(tempDir(t, someone), "own"), path, `{"Mode":"orphan"}`)
 	pid := awaitDoomed(t, host, runDir)
 	uid := ownerOf(t, pid)
-	if n := len(processesOf(uid)); n < 3 {
-		t.Fatalf("%d processes of the plugin, want the plugin, its child, and that one's child", n)
+	for deadline := time.Now().Add(patience(t)); len(processesOf(uid)) < 3; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d processes, want the plugin, its child, and that one's child", len(processesOf(uid)))
+		}
 	}
 	if err := host.Process.Kill(); err != nil {
 		t.Fatal(err)
