@@ -42,6 +42,8 @@ func connectPostgres(ctx context.Context, config *pgx.ConnConfig) (Session, erro
 		s.Close()
 		return nil, fmt.Errorf("%w; it has %s", ErrEncoding, encoding)
 	}
+	// To compile a question takes the server longer than to answer it. One that cannot compile does not know the setting.
+	_, _ = conn.Exec(ctx, "SET jit = off")
 	return s, nil
 }
 
