@@ -102,7 +102,11 @@ func findStatus(ctx context.Context, runDir string) (statusAnswer, error) {
 	if pid == 0 && unseen == nil {
 		return statusAnswer{stale: named != 0}, nil
 	}
-	return statusAnswer{Running: true, PID: pid, Degraded: true, Messages: []string{"it does not answer: " + oneLine(err.Error())}}, nil
+	why := "it does not answer"
+	if !errors.Is(err, api.ErrSilent) {
+		why += ": " + oneLine(err.Error())
+	}
+	return statusAnswer{Running: true, PID: pid, Degraded: true, Messages: []string{why}}, nil
 }
 
 func askStatus(ctx context.Context, runDir string) (*wire.StatusResponse, error) {

@@ -24,6 +24,9 @@ var ErrQuestion = errors.New("query")
 // ErrDenied is wrapped by the error of a call that the caller has no right to.
 var ErrDenied = errors.New("permission denied")
 
+// ErrSilent is the error of a call to a daemon that took the connection, and says nothing.
+var ErrSilent = errors.New("picosnitch runs, but does not answer")
+
 // maxErrorText bounds an error's text: the columns of a store fit in.
 const maxErrorText = 4096
 
@@ -65,6 +68,9 @@ func clientError(err error) error {
 	}
 	s := status.Convert(err)
 	text := printable(s.Message())
+	if silent(text) {
+		return ErrSilent
+	}
 	switch s.Code() {
 	case codes.InvalidArgument:
 		return &questionError{text}
@@ -76,6 +82,11 @@ func clientError(err error) error {
 		return fmt.Errorf("%w: %s", context.Canceled, text)
 	}
 	return errors.New(text)
+}
+
+// silent knows gRPC's words for a peer that does not begin to speak, before and after gRPC lost patience.
+func silent(text string) bool {
+	return strings.Contains(text, "error reading server preface") || strings.HasSuffix(text, "while waiting for connections to become ready")
 }
 
 // printable bounds a text and takes out of it what a terminal would obey.

@@ -241,6 +241,35 @@ func TestSocketOfADeadDaemonIsReplaced(t *testing.T) {
 	}
 }
 
+func TestADaemonThatSaysNothingIsCalledSilent(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]func(net.Conn){"hangs": func(net.Conn) {}, "hangs up": func(c net.Conn) { _ = c.Close() }} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := runDir(t)
+			l, err := net.Listen("unix", filepath.Join(dir, SocketName))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = l.Close() })
+			go func() { // ends with the listener
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					answer(c)
+				}
+			}()
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			defer cancel()
+			if _, err := dial(t, dir).Status(ctx); !errors.Is(err, ErrSilent) {
+				t.Errorf("status: %v, want ErrSilent", err)
+			}
+		})
+	}
+}
+
 func TestFakeDaemonOfAnotherUserIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	need.Root(t, "become other users")
