@@ -187,8 +187,7 @@ func (c *call) export(ctx context.Context, verb string, r *wire.ExportRequest, p
 	if err != nil {
 		return fmt.Errorf("%s: %w", verb, err)
 	}
-	readOnly := r.GetFormat() != wire.ExportFormat_EXPORT_BACKUP // a copy is made beside the original first
-	err = c.keep(ctx, verb, r.GetStore(), readOnly, func(k *api.Keeper) error { return k.Export(ctx, r, out) })
+	err = c.keep(ctx, verb, r.GetStore(), true, func(k *api.Keeper) error { return k.Export(ctx, r, out) })
 	if err != nil {
 		out.discard()
 		return err

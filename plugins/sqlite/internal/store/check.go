@@ -50,33 +50,43 @@ WHERE bucket * 1000000000 >= (SELECT value FROM state WHERE name = '%s')%s GROUP
 // checkLimit is how many findings of one sort are told.
 const checkLimit = 100
 
-// Check looks for damage, see [sdk.Checker]: pages, references, roll-ups against the rows, and the hash chain.
+// Check looks for damage, see [sdk.Checker]: pages, references, roll-ups against the rows, and the hash chain. Where damage
+// keeps one of them from its end, that is a finding.
 func (s *Store) Check(ctx context.Context, page func(*wire.CheckPage) error) error {
 	return s.reading(ctx, func(tx *sql.Tx) error {
 		facts, err := checkFacts(ctx, tx)
-		if err != nil {
+		if err != nil && !corrupt(err) {
 			return err
 		}
 		if err := page(&wire.CheckPage{Facts: append([]string{"file: " + s.path}, facts...)}); err != nil {
 			return err
 		}
 		for _, part := range []func(context.Context, *sql.Tx, func(string) error) error{checkPages, checkReferences, checkSums, checkChain} {
-			count := 0
-			err := part(ctx, tx, func(finding string) error {
-				if count++; count > checkLimit {
-					return nil
-				}
-				return page(&wire.CheckPage{Findings: []string{finding}})
-			})
-			if err == nil && count > checkLimit {
-				err = page(&wire.CheckPage{Findings: []string{fmt.Sprintf("and %d more of the last sort", count-checkLimit)}})
-			}
-			if err != nil {
+			if err := checkPart(ctx, tx, part, page); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// checkPart tells the findings of one sort.
+func checkPart(ctx context.Context, tx *sql.Tx, part func(context.Context, *sql.Tx, func(string) error) error,
+	page func(*wire.CheckPage) error) error {
+	count := 0
+	err := part(ctx, tx, func(finding string) error {
+		if count++; count > checkLimit {
+			return nil
+		}
+		return page(&wire.CheckPage{Findings: []string{finding}})
+	})
+	if corrupt(err) {
+		err = page(&wire.CheckPage{Findings: []string{err.Error()}})
+	}
+	if err == nil && count > checkLimit {
+		err = page(&wire.CheckPage{Findings: []string{fmt.Sprintf("and %d more of the last sort", count-checkLimit)}})
+	}
+	return err
 }
 
 func checkFacts(ctx context.Context, tx *sql.Tx) ([]string, error) {
@@ -94,7 +104,7 @@ func checkFacts(ctx context.Context, tx *sql.Tx) ([]string, error) {
 	} {
 		var value any
 		if err := tx.QueryRowContext(ctx, f[1]).Scan(&value); err != nil {
-			return nil, fmt.Errorf("check: %w", err)
+			return facts, fmt.Errorf("check: %w", err)
 		}
 		facts = append(facts, fmt.Sprintf("%s: %v", f[0], value))
 	}

@@ -84,12 +84,9 @@ func removeLeftovers(directory string) {
 	}
 }
 
-// backup writes a copy of the file as it is at one moment, without free pages. The copy lies beside the file meanwhile:
-// there must be room for it.
+// backup writes a copy of the file as it is at one moment, without free pages. The copy lies beside the file meanwhile, also
+// when that is only to be read: there must be room for it.
 func (s *Store) backup(ctx context.Context, w io.Writer) (err error) {
-	if s.settings.ReadOnly {
-		return fmt.Errorf("backup: %w", errReadOnly)
-	}
 	f, err := os.CreateTemp(filepath.Dir(s.path), backupPattern)
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)

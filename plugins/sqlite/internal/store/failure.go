@@ -26,7 +26,7 @@ func code(err error) int {
 // corrupt says whether an error means that the file itself is damaged.
 func corrupt(err error) bool {
 	c := code(err)
-	return c == lib.SQLITE_CORRUPT || c == lib.SQLITE_NOTADB
+	return c == lib.SQLITE_CORRUPT || c == lib.SQLITE_NOTADB || errors.Is(err, errNotSQLite)
 }
 
 // full says whether an error means that the disk, or what the host grants of it, has no room left. It may be the room for

@@ -139,9 +139,9 @@ func openElsewhere(f *os.File) error {
 	return nil
 }
 
-// setAside looks at what lies at path and moves away what is not ours. It returns the new name, "" when nothing was
-// moved. Its errors are ErrConfig when a person has to decide.
-func setAside(path string) (moved string, err error) {
+// setAsideLegacy looks at what lies at path and moves away a database of 1.0.3. It returns the new name, "" when nothing was
+// moved. Its errors are [corrupt] at a damaged file, and ErrConfig when a person has to decide.
+func setAsideLegacy(path string) (moved string, err error) {
 	info, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
@@ -153,9 +153,6 @@ func setAside(path string) (moved string, err error) {
 		return "", fmt.Errorf("%w: %s is not a regular file; move it away", sdk.ErrConfig, path)
 	}
 	h, err := readHeader(path)
-	if errors.Is(err, errNotSQLite) {
-		return setAsideCorrupt(path)
-	}
 	if err != nil {
 		return "", err
 	}
@@ -163,9 +160,6 @@ func setAside(path string) (moved string, err error) {
 		return "", nil // the connection that will write checks the rest
 	}
 	legacy, err := isLegacy(path, h)
-	if corrupt(err) {
-		return setAsideCorrupt(path)
-	}
 	if err != nil || !legacy {
 		return "", err
 	}

@@ -179,6 +179,35 @@ func TestADamagedFileIsSetAsideAndANewOneBegins(t *testing.T) {
 	}
 }
 
+func TestADamagedFileIsLeftToAPersonWhoLooksAfterItWithoutTheDaemon(t *testing.T) {
+	t.Parallel()
+	directory := t.TempDir()
+	path := filepath.Join(directory, fileName)
+	s := open(t, directory)
+	apply(t, s, newGenerator(1).batch(300))
+	if err := s.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	whole := contents(t, path)
+	for name, raw := range map[string][]byte{
+		"no database": bytes.Repeat([]byte("x"), 4096), "pages": append(bytes.Clone(whole[:100]), bytes.Repeat([]byte{0xee}, len(whole)-100)...),
+	} {
+		if err := os.WriteFile(path, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := configure(t, directory, func(s *sdk.Settings) { s.HostID = [16]byte{} })
+		if !corrupt(err) || !strings.Contains(err.Error(), path+" is damaged") {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if !bytes.Equal(contents(t, path), raw) {
+			t.Errorf("%s: the file was changed", name)
+		}
+	}
+	if names, _ := filepath.Glob(path + ".*"); len(names) > 0 {
+		t.Errorf("set aside: %q", names)
+	}
+}
+
 func TestTheFileIsForItsOwnerAlone(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())

@@ -383,6 +383,13 @@ func TestAReadOnlyStoreChangesNothingForAnybody(t *testing.T) {
 	if got := export(t, s, wire.ExportFormat_EXPORT_CSV, nil); bytes.Count(got, []byte("\n")) != 11 {
 		t.Errorf("export: %s", got)
 	}
+	copied := filepath.Join(t.TempDir(), "copy.db")
+	if err := os.WriteFile(copied, export(t, s, wire.ExportFormat_EXPORT_BACKUP, nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if h, err := readHeader(copied); err != nil || h.userVersion != version {
+		t.Errorf("backup: %v, %v", h, err)
+	}
 }
 
 func TestALongCheckEndsWhenNobodyWaits(t *testing.T) {

@@ -98,7 +98,11 @@ func (s *Store) step(ctx context.Context, cutoff time.Time) (more bool, err erro
 	if s.writer == nil {
 		return false, nil // a damaged file is replaced by the next batch
 	}
-	return s.writer.prune(cutoff.UnixNano(), s.now().Add(-keepMinutes).UnixNano())
+	more, err = s.writer.prune(cutoff.UnixNano(), s.now().Add(-keepMinutes).UnixNano())
+	if corrupt(err) && s.daemon() {
+		return false, s.replace(ctx, err) // else it would stay for ever, and nothing go
+	}
+	return more, err
 }
 
 // cutoffOfSize is the time up to which flows have to go so that the file has no more than some bytes, about: what a flow

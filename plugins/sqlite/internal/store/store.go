@@ -127,21 +127,7 @@ func (s *Store) awaitRoom(ctx context.Context, err error) {
 
 // open opens the file for writing, setting aside what is not ours or damaged. The caller has the turn, or is alone.
 func (s *Store) open(ctx context.Context) error {
-	moved, err := setAside(s.path)
-	if err != nil {
-		return err
-	}
-	if moved != "" {
-		slog.Warn("sqlite: a file that is not this version's was set aside", "path", s.path, "now", moved)
-	}
-	conn, err := openWriter(s.driver, s.path)
-	if corrupt(err) {
-		if moved, err = setAsideCorrupt(s.path); err != nil {
-			return fmt.Errorf("set damaged file aside: %w", err)
-		}
-		slog.Error("sqlite: a damaged file was set aside, a new one begins", "path", s.path, "now", moved)
-		conn, err = openWriter(s.driver, s.path)
-	}
+	conn, err := s.openWriter()
 	if err != nil {
 		return err
 	}
@@ -158,8 +144,48 @@ func (s *Store) open(ctx context.Context) error {
 	return nil
 }
 
-// Watermarks tells what is stored of this host's epochs; nothing while the file cannot be opened.
+// daemon says whether the daemon runs the plugin, which then knows the host. Else a person has it started, perhaps to rescue
+// what is there.
+func (s *Store) daemon() bool { return s.settings.HostID != [16]byte{} }
+
+// openWriter is [openWriter] where another version's file, or a damaged one, may lie. A damaged one is replaced only for the
+// daemon.
+func (s *Store) openWriter() (*conn, error) {
+	moved, err := setAsideLegacy(s.path)
+	if moved != "" {
+		slog.Warn("sqlite: a file that is not this version's was set aside", "path", s.path, "now", moved)
+	}
+	var c *conn
+	if err == nil {
+		c, err = openWriter(s.driver, s.path)
+	}
+	switch {
+	case !corrupt(err):
+		return c, err
+	case !s.daemon():
+		return nil, fmt.Errorf("%s is damaged, the daemon will set it aside and begin a new one: %w", s.path, err)
+	}
+	if moved, err = setAsideCorrupt(s.path); err != nil {
+		return nil, fmt.Errorf("set damaged file aside: %w", err)
+	}
+	slog.Error("sqlite: a damaged file was set aside, a new one begins", "path", s.path, "now", moved)
+	return openWriter(s.driver, s.path)
+}
+
+// Watermarks tells what is stored of this host's epochs; nothing while the file cannot be opened, or is damaged there.
 func (s *Store) Watermarks(ctx context.Context) ([]sdk.Watermark, error) {
+	marks, err := s.watermarks(ctx)
+	if !corrupt(err) || s.settings.ReadOnly || !s.daemon() {
+		return marks, err
+	}
+	if err := s.take(ctx); err != nil {
+		return nil, err
+	}
+	defer s.give()
+	return nil, s.replace(ctx, err)
+}
+
+func (s *Store) watermarks(ctx context.Context) ([]sdk.Watermark, error) {
 	readers := s.readers.Load()
 	if readers == nil {
 		return nil, nil
@@ -222,7 +248,15 @@ func (s *Store) apply(ctx context.Context, b *sdk.Batch) error {
 	if !corrupt(err) {
 		return err
 	}
-	slog.Error("sqlite: the file is damaged", "path", s.path, "error", err)
+	if err := s.replace(ctx, err); err != nil {
+		return err
+	}
+	return s.writer.apply(ctx, b)
+}
+
+// replace sets the open file aside, which turned out to be damaged, and begins a new one. The caller has the turn.
+func (s *Store) replace(ctx context.Context, damage error) error {
+	slog.Error("sqlite: the file is damaged", "path", s.path, "error", damage)
 	if err := s.close(); err != nil {
 		slog.Warn("sqlite: close the damaged file", "error", err)
 	}
@@ -231,10 +265,7 @@ func (s *Store) apply(ctx context.Context, b *sdk.Batch) error {
 		return fmt.Errorf("set damaged file aside: %w", err)
 	}
 	slog.Error("sqlite: the damaged file was set aside, a new one begins", "now", moved)
-	if err := s.open(ctx); err != nil {
-		return err
-	}
-	return s.writer.apply(ctx, b)
+	return s.open(ctx)
 }
 
 // Health tells what hinders storing.
