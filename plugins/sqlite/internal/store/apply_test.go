@@ -66,6 +66,7 @@ func TestTheViewShowsEveryColumnAsTheSDKFlattensIt(t *testing.T) {
 			}
 			got := viewRow(t, s, want["epoch"], r.GetSequence())
 			delete(got, "id")
+			delete(got, "rowid")
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("record %d (-SDK +view):\n%s", r.GetSequence(), diff)
 			}
@@ -117,7 +118,7 @@ func TestColumnsStandInTheOrderOfTheSDK(t *testing.T) {
 	for _, c := range sdk.Columns() {
 		want = append(want, c.Name)
 	}
-	if diff := cmp.Diff(append(want, "id"), got); diff != "" {
+	if diff := cmp.Diff(append(want, "rowid", "id"), got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -219,7 +220,8 @@ func TestDeletingFromConnectionsDeletesTheRowAndNothingElseIsPossible(t *testing
 			t.Errorf("%s: got %v, want an error that names docs/schema.md", text, err)
 		}
 	}
-	if _, err := db.Exec("DELETE FROM connections WHERE exe = '/bin/long'"); err != nil {
+	wantValue(t, s, "1", "SELECT count(*) FROM connections WHERE exe = '/bin/long' AND rowid = id")
+	if _, err := db.Exec("DELETE FROM connections WHERE rowid IN (SELECT rowid FROM connections WHERE exe = '/bin/long')"); err != nil {
 		t.Fatal(err)
 	}
 	wantValue(t, s, "3 0", "SELECT (SELECT count(*) FROM flows) || ' ' || (SELECT count(*) FROM flow_domains)")

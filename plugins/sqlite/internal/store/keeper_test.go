@@ -226,7 +226,7 @@ func viewRows(t *testing.T, s *Store) [][]string {
 	}
 	defer rows.Close()
 	width := len(sdk.Columns())
-	values, dest := make([]any, width+1), make([]any, width+1)
+	values, dest := make([]any, width+2), make([]any, width+2) // rowid and id too
 	for i := range values {
 		dest[i] = &values[i]
 	}

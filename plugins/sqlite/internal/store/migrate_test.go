@@ -47,6 +47,7 @@ func wantRecords(t *testing.T, s *Store, b *sdk.Batch) {
 		}
 		got := viewRow(t, s, want["epoch"], r.GetSequence())
 		delete(got, "id")
+		delete(got, "rowid")
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("record %d (-SDK +view):\n%s", r.GetSequence(), diff)
 		}

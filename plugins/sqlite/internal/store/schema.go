@@ -105,7 +105,7 @@ func viewObjects() ([]object, error) {
 		}
 		list = append(list, "  "+value+" AS "+c.Name)
 	}
-	list = append(list, "  f.id AS id")
+	list = append(list, "  f.id AS rowid", "  f.id AS id") // a statement for the table of 1.0.3 may name its rowid
 	objects := []object{{"view", "connections", "CREATE VIEW connections AS SELECT\n" + strings.Join(list, ",\n") +
 		"\nFROM flows f JOIN windows w ON w.id = f.window WHERE f.kind < 3"}}
 	// A program that deletes rows by hand may have foreign keys off, so that nothing cascades.
