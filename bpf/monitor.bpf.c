@@ -293,20 +293,34 @@ int arrive(struct __sk_buff *skb)
 	return 1;
 }
 
-/* Packets that leave: those of raw and ICMP sockets, and the first bytes of TLS and QUIC. */
+#define PROTOCOLS 512 /* a raw socket has its protocol, which is less, where others have their port */
+
+/*
+ * Packets that leave: those of raw and ICMP sockets, and the first bytes of TLS and QUIC. Of almost every packet it can be
+ * told without a helper that its socket is not raw.
+ */
 SEC("cgroup_skb/egress")
 int depart(struct __sk_buff *skb)
 {
-	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : NULL;
+	struct bpf_sock *sk = skb->sk, *full;
+	__u8 protocol = 0;
 
 	if (!sk)
 		return 1;
-	if (bare(sk->type, sk->protocol))
-		on_departure(skb, sk);
-	else if (sk->protocol == IPPROTO_TCP)
+	transport_of(skb, &protocol);
+	if (sk->src_port < PROTOCOLS || (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)) {
+		full = bpf_sk_fullsock(sk);
+		if (!full)
+			return 1;
+		if (bare(full->type, full->protocol)) {
+			on_departure(skb, full);
+			return 1;
+		}
+	}
+	if (protocol == IPPROTO_TCP)
 		on_greeting(skb, sk);
-	else if (sk->protocol == IPPROTO_UDP)
-		on_quic(skb, sk);
+	else if (protocol == IPPROTO_UDP)
+		on_quic(skb);
 	return 1;
 }
 

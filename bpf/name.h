@@ -189,7 +189,7 @@ static __always_inline void on_greeting(struct __sk_buff *skb, struct bpf_sock *
 }
 
 /* A long-header packet to the port of QUIC, in the context of its sender. */
-static __always_inline void on_quic(struct __sk_buff *skb, struct bpf_sock *sk)
+static __always_inline void on_quic(struct __sk_buff *skb)
 {
 	struct task_struct *task;
 	struct payload *about;
