@@ -199,7 +199,7 @@ func (d *daemon) openIdentity(context.Context) error {
 	o := identity.Options{
 		Unit: units.Find, Follower: d.openMarks(),
 		BootID: d.bootID, MaxFiles: d.maxFiles(), MaxProcesses: d.source.MaxProcesses(),
-		KernelKey: d.source.FileKey, CgroupPath: d.cgroups.Path, Now: capture.Now,
+		KernelKey: d.source.FileKey, Ended: d.source.Ended, CgroupPath: d.cgroups.Path, Now: capture.Now,
 	}
 	if mask := d.inForce.get().StDevMask; mask != nil {
 		o.DeviceMask = uint64(*mask)

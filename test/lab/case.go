@@ -108,11 +108,15 @@ func (c *Case) Expect(a *script.Account, process, parent Identity, change ...fun
 // error fails the test without ending it.
 func (c *Case) Mayfly(uid int, path, address string, bytes, number int) {
 	how := launch{space: c.Pair.A, path: path, args: []string{"--flight", fmt.Sprint(number)}, uid: uid}
-	account, who, err := shortLived(c.Lab, how, []script.Command{
-		{Do: script.Socket, Name: "s", Net: "tcp4"},
-		{Do: script.Connect, Name: "s", Address: address},
-		{Do: script.Send, Name: "s", Bytes: bytes},
-	})
+	c.brief(how,
+		script.Command{Do: script.Socket, Name: "s", Net: "tcp4"},
+		script.Command{Do: script.Connect, Name: "s", Address: address},
+		script.Command{Do: script.Send, Name: "s", Bytes: bytes})
+}
+
+// brief runs a process that does this and is gone. It may be called from any goroutine, as Mayfly.
+func (c *Case) brief(how launch, steps ...script.Command) {
+	account, who, err := shortLived(c.Lab, how, steps)
 	if err != nil {
 		c.Error(err)
 		return

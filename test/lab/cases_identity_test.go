@@ -19,6 +19,7 @@ import (
 func identityCases() []scenario {
 	return []scenario{
 		{"exe-deleted", exeDeleted},
+		{"exe-self-deleted", exeSelfDeleted},
 		{"exe-replaced", exeReplaced},
 		{"exe-modified", exeModified},
 		{"exe-hard-link", exeLinked(os.Link)},
@@ -46,6 +47,28 @@ func exeDeleted(c *Case) {
 	}
 	talk(server, p, "s", 321)
 	p.Finish()
+	server.Finish()
+	c.Check()
+}
+
+// exeSelfDeleted are programs that remove their own file first, and are gone soon.
+func exeSelfDeleted(c *Case) {
+	server := c.Start("server", c.Pair.A)
+	address := server.Listen("l", "tcp4", loopback4)
+	for i := range 10 {
+		path := c.Binary(fmt.Sprint("program", i))
+		if _, err := c.Lab.hash(path); err != nil { // it is remembered
+			c.Fatal(err)
+		}
+		c.brief(launch{space: c.Pair.A, path: path},
+			script.Command{Do: script.Unlink, Path: path},
+			script.Command{Do: script.Socket, Name: "s", Net: "tcp4"},
+			script.Command{Do: script.Connect, Name: "s", Address: address},
+			script.Command{Do: script.Send, Name: "s", Bytes: 100 + i})
+		name := fmt.Sprint("s", i)
+		server.Accept("l", name)
+		server.Receive(name, 1<<20)
+	}
 	server.Finish()
 	c.Check()
 }

@@ -76,11 +76,25 @@ func (k *Kernel) scan(o *objects, c *converter) error {
 	return nil
 }
 
+// Ended tells when a process instance ended, in boot ns, before its Exit comes out of Next; 0 while it runs, or if it has been
+// forgotten. It may be called from any goroutine.
+func (k *Kernel) Ended(key Key) int64 {
+	var p kernelProcess
+	if k.objects.maps[kernelMapProcesses].Lookup(rawKey(key), &p) != nil {
+		return 0
+	}
+	return int64(p.Exited)
+}
+
+func rawKey(key Key) kernelProcessKey {
+	return kernelProcessKey{Start: uint64(key.Start), Tgid: key.Tgid, ExecId: key.ExecID}
+}
+
 // Forget implements [Source].
 func (k *Kernel) Forget(keys []Key) error {
 	removed := map[uint32]uint64{}
 	for _, key := range keys {
-		raw := kernelProcessKey{Start: uint64(key.Start), Tgid: key.Tgid, ExecId: key.ExecID}
+		raw := rawKey(key)
 		var p kernelProcess
 		err := k.objects.maps[kernelMapProcesses].LookupAndDelete(raw, &p)
 		if errors.Is(err, ebpf.ErrKeyNotExist) {

@@ -54,17 +54,18 @@ type reading struct {
 	sum     []byte
 	status  wire.HashStatus
 	touched bool // the file's time is no longer that of the execution; the rest agrees
-	running bool // and somebody runs it
+	guarded bool // and that was while somebody ran it
 }
 
 // judge decides about a file that was touched. To delete, rename or link a file changes its time as writing does: if every
 // write would have been told and none was, it is what was executed. While a process runs it nobody can write to it either,
-// unless the process let them; that is good enough for a hash that is marked. The caller holds the mutex.
+// unless the process let them; that is good enough for a hash that is marked, also of a program that deletes itself and is
+// gone before anybody looks. The caller holds the mutex.
 func (e *executable) judge(r reading) reading {
 	switch {
 	case r.sum == nil:
 		return r
-	case e.modified || r.touched && !e.followed && !r.running:
+	case e.modified || r.touched && !e.followed && !r.guarded:
 		return reading{status: wire.HashStatus_HASH_CHANGED}
 	case r.touched && !e.followed:
 		r.status = wire.HashStatus_HASH_RACY
@@ -93,8 +94,20 @@ func (t *Table) afterRead(r hashRequest, sum []byte) reading {
 		}
 	}
 	read.touched = true
-	read.running = st.Mtim.Nano() <= r.key.Ctime && r.runner != nil && t.runs(r.runner)
+	read.guarded = st.Mtim.Nano() <= r.key.Ctime && r.runner != nil && t.ranUntil(r.runner, st.Ctim.Nano())
 	return read
+}
+
+// ranUntil tells whether a process ran what it executed until some time (UTC, ns), or longer.
+func (t *Table) ranUntil(p *capture.Process, utc int64) bool {
+	if t.runs(p) {
+		return true
+	}
+	if t.options.Ended == nil || t.options.Now == nil {
+		return false
+	}
+	now, ended := t.options.Now(), t.options.Ended(p.Key)
+	return ended != 0 && utc <= now.UTC-(now.Boot-ended)
 }
 
 // runs tells whether a process still runs what it executed.

@@ -165,7 +165,7 @@ func (t *Table) has(stat capture.FileKey) bool {
 }
 
 // matchHanded finds the file of an execution among those that its process opened. Those that it leaves may belong to the
-// next execution of the same process.
+// next execution of the same process. One that was touched before it came is not known to be the same.
 func (t *Table) matchHanded(r openRequest) opened {
 	pid := r.facts.Key.Tgid
 	t.mu.Lock()
@@ -174,25 +174,27 @@ func (t *Table) matchHanded(r openRequest) opened {
 	var o opened
 	for _, f := range files {
 		like := t.compare(int(f.file.Fd()), r.file)
-		came := f.stat.Ctime == r.file.Ctime && f.stat.Size == r.file.Size
 		if like == other {
 			continue
 		}
-		if followed, ok := t.takeHanded(f, like == changed && !came, like == changed); ok {
-			return opened{file: f.file, status: wire.HashStatus_HASH_PENDING, stat: f.stat, same: true, followed: followed}
+		known := like == same || f.stat.Ctime == r.file.Ctime && f.stat.Size == r.file.Size
+		if followed, ok := t.takeHanded(f, like == changed); ok {
+			return opened{
+				file: f.file, status: wire.HashStatus_HASH_PENDING, stat: f.stat, same: known, followed: known && followed,
+				runner: r.facts,
+			}
 		}
 		o.status = wire.HashStatus_HASH_CHANGED
 	}
 	return o
 }
 
-// takeHanded takes a file that is the one, unless it was touched before it came, or was touched since then and may have been
-// written to, or has been closed or taken since it was looked up; then what was compared may have been another file under
-// its number.
-func (t *Table) takeHanded(f *handedFile, before, since bool) (followed, ok bool) {
+// takeHanded takes a file that is the one, unless it was touched and may have been written to since it came, or has been
+// closed or taken since it was looked up; then what was compared may have been another file under its number.
+func (t *Table) takeHanded(f *handedFile, touched bool) (followed, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if f.gone || before || since && !f.followed {
+	if f.gone || touched && !f.followed {
 		return false, false
 	}
 	t.handed.remove(f)

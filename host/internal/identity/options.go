@@ -33,6 +33,8 @@ type Options struct {
 	Unit func(cgroup string, facts unit.Facts) *wire.Unit
 	// Now reads both clocks.
 	Now func() capture.Moment
+	// Ended tells when a process instance ended, in boot ns; 0 while it runs, or if nobody knows any more.
+	Ended func(capture.Key) int64
 	// Follower tells of files that are executed and written to. Without it, change times tell.
 	Follower Follower
 	// ReadAs hashes a file that a user's program or the network serves, in a process that may be left behind. It returns

@@ -182,6 +182,59 @@ func TestFileThatWasDeletedIsHashedIfNobodyWroteToIt(t *testing.T) {
 	}
 }
 
+func TestFileThatWasDeletedBeforeItCameIsHashedIfItsProgramStillRanThen(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		ended   int64 // boot ns before now; 0: nobody knows
+		written bool
+		want    wire.HashStatus
+	}{
+		"it ended later":       {ended: 1, want: wire.HashStatus_HASH_RACY},
+		"it had ended":         {ended: int64(time.Hour), want: wire.HashStatus_HASH_CHANGED},
+		"nobody knows":         {want: wire.HashStatus_HASH_CHANGED},
+		"and was written over": {ended: 1, written: true, want: wire.HashStatus_HASH_CHANGED},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t, func(o *Options) {
+				o.Follower = &follower{synced: func() {}}
+				o.Ended = func(capture.Key) int64 {
+					if c.ended == 0 {
+						return 0
+					}
+					return int64(time.Hour) - c.ended
+				}
+			})
+			path := m.program("self-deleting")
+			m.table.Mounts(tableOfHost(t, path, 1, marks.Local))
+			p := &capture.Process{
+				Key: capture.Key{Tgid: 5, Start: 5}, Attribution: wire.Attribution_ATTRIBUTION_KERNEL, MountNS: mountNS,
+				Began: m.boot + int64(time.Hour), Path: capture.Text{Value: capture.Bytes(path), Length: len(path)},
+				File: keyOfFile(t, path),
+			}
+			time.Sleep(racy) // or the kernel's clock shows the same time
+			if c.written {
+				if err := os.WriteFile(path, []byte("SELF-DELETING"), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			file, err := os.Open(path)
+			if err == nil {
+				err = os.Remove(path)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.table.Executed(5, file)
+			m.table.Observe(p)
+			e := m.lineage(p).Process.GetExecutable()
+			if e.GetHashStatus() != c.want || (string(e.GetSha256()) == sum("self-deleting")) != (c.want == wire.HashStatus_HASH_RACY) {
+				t.Errorf("%v, %x", e.GetHashStatus(), e.GetSha256())
+			}
+		})
+	}
+}
+
 func TestModifiedFileAndOverflowEndWhatIsKnown(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t, nil)

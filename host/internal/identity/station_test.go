@@ -66,7 +66,7 @@ func newStation(t *testing.T) *station {
 	}
 	s := &station{
 		t: t, source: source, marks: m, events: &events{seen: map[uint32][]*capture.Process{}},
-		table: New(Options{Now: capture.Now, KernelKey: source.FileKey, Follower: m}),
+		table: New(Options{Now: capture.Now, KernelKey: source.FileKey, Ended: source.Ended, Follower: m}),
 	}
 	if err := m.Start(s.table); err != nil {
 		t.Fatal(err)

@@ -130,6 +130,8 @@ func (p *puppet) withoutSocket(c script.Command, r *script.Reply) (done bool, er
 		return true, p.grab(c)
 	case script.Disguise:
 		return true, disguise(c.As)
+	case script.Unlink:
+		return true, unix.Unlink(c.Path)
 	case script.Forge:
 		return true, forge(c.Path)
 	case script.Chatter:

@@ -46,6 +46,7 @@ const (
 	BindXDP  = "bindxdp"  // Net (of the device): makes and binds an AF_XDP socket
 	Storm    = "storm"    // Path, Peers, Threads, Millis: starts a program that connects, sends and ends, over and over
 	Disguise = "disguise" // As: takes another name and overwrites its arguments
+	Unlink   = "unlink"   // Path
 	Forge    = "forge"    // Path: takes another file for its program, as far as /proc shows
 	Swallow  = "swallow"  // Name: accepts and reads to the end, in the background until Halt
 )
