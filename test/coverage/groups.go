@@ -172,6 +172,7 @@ func whose() []path {
 func executed() []path {
 	return []path{
 		{"exe-deleted", "deleted while it runs"},
+		{"exe-self-deleted", "deletes itself and ends at once"},
 		{"exe-replaced", "replaced while it runs"},
 		{"exe-modified", "written to between two runs"},
 		{"exe-hard-link", "run by another name of the file"},
