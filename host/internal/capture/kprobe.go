@@ -1,7 +1,6 @@
 package capture
 
 import (
-	"bufio"
 	"os"
 	"strings"
 
@@ -33,17 +32,26 @@ func attachKprobe(p *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
 // sweepProbes removes the trace events of probes that a host left which was killed. Those of another host at work are in
 // use, and stay.
 func sweepProbes() {
-	const events = "/sys/kernel/tracing/kprobe_events"
-	list, err := os.Open(events)
+	const path = "/sys/kernel/tracing/kprobe_events"
+	list, err := os.ReadFile(path)
 	if err != nil {
 		return // there can be none without it
 	}
-	defer list.Close()
-	for lines := bufio.NewScanner(list); lines.Scan(); {
-		_, name, _ := strings.Cut(lines.Text(), ":")
+	for line := range strings.Lines(string(list)) {
+		_, name, _ := strings.Cut(line, ":")
 		name, _, _ = strings.Cut(name, " ")
 		if strings.HasPrefix(name, probeGroup+"_") {
-			_ = os.WriteFile(events, []byte("-:"+name), 0)
+			removeEvent(path, name)
 		}
 	}
+}
+
+// removeEvent appends to the list of events: to open it for anything else would clear it, of everybody's.
+func removeEvent(path, name string) {
+	events, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return
+	}
+	defer events.Close()
+	_, _ = events.WriteString("-:" + name) // refused while it is in use
 }
