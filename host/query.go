@@ -201,7 +201,10 @@ func (f queryFlags) check() error {
 	case f.zone != "" && f.bucket == "":
 		return misuse("query: --zone is for --bucket alone")
 	}
-	for _, name := range f.by {
+	for i, name := range f.by {
+		if slices.Contains(f.by[:i], name) {
+			return misuse("query: --by names %.80q twice", name)
+		}
 		if slices.Contains(measureNames(), name) {
 			return misuse("query: --by %s: it is a sum, and in every row already", name)
 		}

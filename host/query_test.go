@@ -130,6 +130,7 @@ func TestFlagsThatContradictEachOther(t *testing.T) {
 		"alone":                   {gaps: true, by: []string{"exe"}},
 		"--zone is for --bucket":  {zone: "UTC"},
 		"it is a sum":             {by: []string{"exe", "sends"}},
+		"twice":                   {by: []string{"exe", "name", "exe"}},
 		"want columns separated":  {by: []string{"exe desc"}},
 		"is not after --since":    {since: "1h", until: "2h"},
 		"--since: \"x\" is no":    {since: "x"},
