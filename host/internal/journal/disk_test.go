@@ -15,21 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/picosnitch/picosnitch/sdk"
+	"github.com/picosnitch/picosnitch/test/need"
 )
-
-// smallDisk mounts a file system of so many MiB, for this test alone.
-func smallDisk(t *testing.T, megabytes int) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: a file system of its own")
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm,mode=0700", megabytes)); err != nil {
-		t.Fatalf("mount a tmpfs: %v", err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-	return dir
-}
 
 // hog fills a disk to the last page and returns the file that does it.
 func hog(t *testing.T, dir string) string {
@@ -50,7 +37,7 @@ func hog(t *testing.T, dir string) string {
 
 func TestAFullDiskIsSurvivedAndPasses(t *testing.T) {
 	t.Parallel()
-	dir := smallDisk(t, 24)
+	dir := need.Disk(t, "size=24m,mode=0700")
 	j, err := OpenWith(Options{Dir: dir, HostID: testHost})
 	must(t, err)
 	defer func() { must(t, j.Close()) }()
@@ -123,7 +110,7 @@ func TestAFullDiskIsSurvivedAndPasses(t *testing.T) {
 
 func TestAJournalOpensOnAFullDisk(t *testing.T) {
 	t.Parallel()
-	dir := smallDisk(t, 16)
+	dir := need.Disk(t, "size=16m,mode=0700")
 	j, err := OpenWith(Options{Dir: dir, HostID: testHost})
 	must(t, err)
 	cursor(t, j, "a")
@@ -164,18 +151,14 @@ func TestRefusalsOfTheDiskAreKnown(t *testing.T) {
 // what is written, and the device fails to.
 func failingDisk(t *testing.T) string {
 	t.Helper()
-	below := smallDisk(t, 14)
+	below := need.Disk(t, "size=14m,mode=0700")
 	image, dir := filepath.Join(below, "image"), t.TempDir()
 	must(t, os.WriteFile(image, nil, 0o600), os.Truncate(image, 64<<20))
 	for _, command := range [][]string{
 		{"mkfs.ext4", "-q", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard", "-m", "0", image},
 		{"mount", "-o", "loop,errors=continue", image, dir},
 	} {
-		path, err := exec.LookPath(command[0])
-		if err != nil {
-			t.Skip("needs " + command[0])
-		}
-		if out, err := exec.Command(path, command[1:]...).CombinedOutput(); err != nil {
+		if out, err := exec.Command(need.Program(t, command[0]), command[1:]...).CombinedOutput(); err != nil {
 			t.Skipf("needs loop devices: %s: %v: %s", command[0], err, out)
 		}
 	}
@@ -245,7 +228,7 @@ func TestTheReserveIsGivenUpForWhatMakesRoomAndTakenBack(t *testing.T) {
 }
 
 func TestADamagedFileWaitsForSpace(t *testing.T) {
-	dir := smallDisk(t, 8)
+	dir := need.Disk(t, "size=8m,mode=0700")
 	path := filled(t, dir)
 	damagePageOf(t, path, "needle 20 ")
 	damaged, err := os.ReadFile(path)
