@@ -15,6 +15,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/picosnitch/picosnitch/sdk"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 const legacyTable = `CREATE TABLE connections (contime text, send integer, recv integer, exe text, name text, cmdline text,
@@ -267,7 +268,7 @@ func TestReadOnlyAnswersBesideAWriterAndAlone(t *testing.T) {
 // TestReadOnlyOnAFileSystemThatIsReadOnly needs root for the mount.
 func TestReadOnlyOnAFileSystemThatIsReadOnly(t *testing.T) {
 	t.Parallel()
-	directory := tmpfs(t, "size=4m")
+	directory := need.Disk(t, "size=4m")
 	s := open(t, directory)
 	apply(t, s, newGenerator(1).batch(10))
 	if err := s.close(); err != nil {
@@ -289,7 +290,7 @@ func TestReadOnlyOnAFileSystemThatIsReadOnly(t *testing.T) {
 // TestAFullFileSystemIsARetry needs root for the mount.
 func TestAFullFileSystemIsARetry(t *testing.T) {
 	t.Parallel()
-	directory := tmpfs(t, "size=1m")
+	directory := need.Disk(t, "size=1m")
 	s := open(t, directory)
 	g := newGenerator(1)
 	apply(t, s, g.batch(10))
@@ -313,7 +314,7 @@ func TestAFullFileSystemIsARetry(t *testing.T) {
 // TestAReadOnlyFileSystemIsARetry needs root for the mount.
 func TestAReadOnlyFileSystemIsARetry(t *testing.T) {
 	t.Parallel()
-	directory := tmpfs(t, "size=8m")
+	directory := need.Disk(t, "size=8m")
 	s := open(t, directory)
 	g := newGenerator(1)
 	apply(t, s, g.batch(10))
@@ -338,39 +339,9 @@ func TestAReadOnlyFileSystemIsARetry(t *testing.T) {
 	}
 }
 
-// lack skips a test for want of something, where nobody promised it: CI has everything.
-func lack(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
-}
-
-// tmpfs mounts a small file system, which is gone when the test ends.
-func tmpfs(t *testing.T, options string) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		lack(t, "mounting a file system needs root")
-	}
-	directory := t.TempDir()
-	if err := unix.Mount("tmpfs", directory, "tmpfs", 0, options); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(directory, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return directory
-}
-
 func TestTheSqlite3ShellReadsWhileTheStoreWrites(t *testing.T) {
 	t.Parallel()
-	shell, err := exec.LookPath("sqlite3")
-	if err != nil {
-		lack(t, "sqlite3 is not installed")
-	}
+	shell := need.Program(t, "sqlite3")
 	s := open(t, t.TempDir())
 	g := newGenerator(1)
 	done := make(chan error, 1)

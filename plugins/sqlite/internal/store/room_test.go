@@ -6,28 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/test/need"
 )
-
-// smallDisk is a file system of two MiB.
-func smallDisk(t *testing.T) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: mounts a file system")
-	}
-	directory := t.TempDir()
-	if err := unix.Mount("tmpfs", directory, "tmpfs", 0, "size=2m"); err != nil {
-		t.Fatalf("mount a small file system: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(directory, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return directory
-}
 
 // fillUp leaves no room in a directory; free makes some again.
 func fillUp(t *testing.T, directory string) (free func()) {
@@ -68,7 +49,7 @@ func TestAFullDiskAtTheStartIsWaitedFor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			directory := smallDisk(t)
+			directory := need.Disk(t, "size=2m")
 			g := newGenerator(1)
 			first := open(t, directory)
 			apply(t, first, g.batch(10))
