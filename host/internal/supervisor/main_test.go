@@ -24,6 +24,7 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/process"
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // TestMain makes this binary host, launcher, plugin, and a host that is to be killed.
@@ -347,9 +348,7 @@ func slot(n uint32) UIDs { return UIDs{First: 61200 + 8*n, Last: 61207 + 8*n} }
 
 func needRoot(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: namespaces and users of their own")
-	}
+	need.Root(t, "make namespaces and users")
 }
 
 func selfPath(t testing.TB) string {
