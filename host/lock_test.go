@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // lockVariable makes the test binary hold the lock of the run directory that it names.
@@ -17,12 +19,7 @@ const lockVariable = "PICOSNITCH_TEST_LOCK"
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root")
-		}
-		t.Skip("needs root")
-	}
+	need.Root(t, "run a daemon")
 }
 
 // holdLock is the test binary's main with lockVariable. It ends on SIGTERM, without releasing anything.

@@ -22,6 +22,7 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/name"
 	"github.com/picosnitch/picosnitch/host/internal/record"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // fakeProbes answer Reattach as they are told.
@@ -194,12 +195,7 @@ type station struct {
 
 func newStation(t *testing.T) *station {
 	t.Helper()
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root to load BPF programs")
-		}
-		t.Skip("needs root to load BPF programs")
-	}
+	need.Root(t, "load BPF programs")
 	dir, s := t.TempDir(), &station{instance: fmt.Sprintf("test-%d-watch", os.Getpid()), ended: make(chan error, 1)}
 	source, err := capture.Open(capture.Options{
 		Instance: s.instance, Interval: time.Second, RingPages: 64, Secret: make([]byte, 16), Log: slog.New(slog.DiscardHandler),
