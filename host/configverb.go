@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -117,8 +118,11 @@ func (c *call) readConfigFile(ctx context.Context) (loaded config.Config, proble
 func readAs(ctx context.Context, owner home.Owner, dir string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()
+	if uid := os.Geteuid(); uid != 0 {
+		owner.UID = uint32(uid)
+	}
 	read := make(chan []byte, 1)
-	err := asAllowed(ctx, owner, func() error {
+	err := home.As(ctx, owner, func() error {
 		data, err := home.ReadFile(filepath.Join(dir, config.FileName), config.MaxBytes)
 		if err == nil {
 			read <- data

@@ -174,7 +174,7 @@ func eachPiece(ctx context.Context, r io.Reader, give func([]byte) error) error 
 // openAs opens a regular file of at most maxExecutable bytes with the rights of owner.
 func openAs(ctx context.Context, owner home.Owner, path string) (*os.File, error) {
 	opened := make(chan *os.File, 1)
-	err := asOwner(ctx, owner, func() error {
+	err := home.As(ctx, owner, func() error {
 		fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
 			Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY,
 			Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,

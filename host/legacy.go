@@ -97,7 +97,7 @@ func (f plugFile) handOver(dir *home.Dir) error {
 	ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
 	defer cancel()
 	path, owner := dir.Path(), dir.Owner()
-	err := asOwner(ctx, owner, func() error {
+	err := home.As(ctx, owner, func() error {
 		from, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return fmt.Errorf("open %s: %w", path, err)

@@ -14,6 +14,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -24,9 +26,7 @@ const user = 51000
 // place makes a home that user owns, on a path that he can reach, and opens picosnitch's directory in it.
 func place(t *testing.T) (d *Dir, path string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("acting as another user needs root: run the tests with sudo")
-	}
+	need.Root(t, "act as another user")
 	top, err := os.MkdirTemp("/tmp", "picosnitch-home-")
 	if err != nil {
 		t.Fatal(err)

@@ -1,14 +1,16 @@
 package process
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/picosnitch/picosnitch/host/internal/home"
 )
 
 // ErrNoIDMap says that the file system cannot show its files as another user's.
@@ -83,24 +85,7 @@ func as(owner Owner, f func() error) error {
 	if os.Geteuid() != 0 || owner.UID == 0 {
 		return f()
 	}
-	result := make(chan error, 1)
-	go func() {
-		// Ending locked takes the thread along: its groups and file system ids need not be put back.
-		runtime.LockOSThread()
-		result <- func() error {
-			if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); errno != 0 {
-				return fmt.Errorf("setgroups: %w", errno)
-			}
-			if err := unix.Setfsgid(int(owner.GID)); err != nil {
-				return fmt.Errorf("setfsgid %d: %w", owner.GID, err)
-			}
-			if err := unix.Setfsuid(int(owner.UID)); err != nil {
-				return fmt.Errorf("setfsuid %d: %w", owner.UID, err)
-			}
-			return f()
-		}()
-	}()
-	return <-result
+	return home.As(context.Background(), home.Owner{UID: owner.UID, GID: owner.GID}, f)
 }
 
 // NewMount makes a detached mount of an open directory or file, to appear at path. With ids, a user namespace of
