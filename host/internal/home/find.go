@@ -115,7 +115,7 @@ func (q Request) behindRoot(ctx context.Context) (owner Owner, found bool, err e
 		if uid, nerr := strconv.ParseUint(value, 10, 32); nerr == nil && variable != "DOAS_USER" {
 			u, err = q.Users.ByUID(ctx, uint32(uid))
 		} else if variable == "DOAS_USER" {
-			u, err = q.Users.ByName(ctx, value)
+			u, err = q.Users.byName(ctx, value)
 		} else {
 			err = errors.New("is not a user id")
 		}
@@ -130,7 +130,7 @@ func (q Request) behindRoot(ctx context.Context) (owner Owner, found bool, err e
 // settled finds the one user who already has a config.json of his own. Two are none: neither is to be preferred.
 func (q Request) settled(ctx context.Context) (owner Owner, found bool) {
 	homes := map[string]bool{}
-	for _, u := range q.Users.All(ctx) {
+	for _, u := range q.Users.all(ctx) {
 		var st unix.Stat_t
 		path := filepath.Join(u.Home, below, "config.json")
 		if !filepath.IsAbs(u.Home) || homes[u.Home] || unix.Lstat(path, &st) != nil {

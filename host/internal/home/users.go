@@ -41,8 +41,8 @@ func (s Users) ByUID(ctx context.Context, uid uint32) (User, error) {
 	return s.find(ctx, strconv.FormatUint(uint64(uid), 10), func(u User) bool { return u.UID == uid })
 }
 
-// ByName finds an account by name, or returns [ErrNoUser].
-func (s Users) ByName(ctx context.Context, name string) (User, error) {
+// byName finds an account by name, or returns [ErrNoUser].
+func (s Users) byName(ctx context.Context, name string) (User, error) {
 	if strings.HasPrefix(name, "-") || strings.ContainsAny(name, ":\n\x00") {
 		return User{}, fmt.Errorf("look up user: %w", ErrNoUser)
 	}
@@ -58,8 +58,8 @@ func (s Users) find(ctx context.Context, key string, wanted func(User) bool) (Us
 	return User{}, fmt.Errorf("look up user %q: %w", key, ErrNoUser)
 }
 
-// All lists the accounts that can be listed; directory servers often list none.
-func (s Users) All(ctx context.Context) []User {
+// all lists the accounts that can be listed; directory servers often list none.
+func (s Users) all(ctx context.Context) []User {
 	seen := map[uint32]bool{}
 	var users []User
 	for _, u := range append(s.file(), s.getent(ctx)...) {
