@@ -11,14 +11,11 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Group is the group whose members get every answer, unless Options name another.
-const Group = "picosnitch"
-
 // access decides which people may know names and addresses.
 type access struct {
-	owner     uint32 // of the configuration
-	groupFile string // /etc/group; groups of directory servers do not count
-	name      atomic.Pointer[string]
+	owner     uint32                 // of the configuration
+	groupFile string                 // /etc/group; groups of directory servers do not count
+	name      atomic.Pointer[string] // of the group
 }
 
 func newAccess(owner uint32, groupFile, group string) *access {
@@ -46,21 +43,13 @@ func (a *access) trusts(p *person) bool {
 	return ok && p.in(gid)
 }
 
-// groupName is what the group is called now.
-func (a *access) groupName() string {
-	if name := a.name.Load(); name != nil && *name != "" {
-		return *name
-	}
-	return Group
-}
-
 // group reads the group's number. Group 0 is never trusted: too many programs run in it.
 func (a *access) group() (gid uint32, ok bool) {
 	data, err := os.ReadFile(a.groupFile)
 	if err != nil {
 		return 0, false
 	}
-	name := a.groupName()
+	name := *a.name.Load()
 	for line := range strings.Lines(string(data)) {
 		fields := strings.Split(line, ":") // group(5): name:password:number:members
 		if len(fields) < 4 || fields[0] != name {
@@ -83,5 +72,5 @@ func (a *access) refusal(ctx context.Context, what string) error {
 }
 
 func (a *access) trusted() string {
-	return "root, the owner of the configuration and members of group " + a.groupName()
+	return "root, the owner of the configuration and members of group " + *a.name.Load()
 }

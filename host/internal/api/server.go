@@ -21,7 +21,7 @@ type Options struct {
 	RunDir string       // absolute; made if missing
 	Owner  uint32       // uid that the configuration belongs to
 	Groups string       // group(5) file; "": /etc/group
-	Group  string       // whose members get every answer; "": [Group]
+	Group  string       // whose members get every answer
 	Log    *slog.Logger // for mistakes of ours; nil: nowhere
 }
 
@@ -109,7 +109,7 @@ func (s *Server) serve(l net.Listener) {
 	}()
 }
 
-// SetGroup names another group whose members get every answer, from the next call on; "" is [Group].
+// SetGroup names another group whose members get every answer, from the next call on.
 func (s *Server) SetGroup(name string) {
 	if a, ok := s.asker.(*access); ok {
 		a.name.Store(&name)

@@ -38,7 +38,7 @@ func TestWhoGetsWhichAnswers(t *testing.T) {
 	t.Parallel()
 	need.Root(t, "become other users")
 	dir := runDir(t)
-	serve(t, Options{RunDir: dir, Owner: ownerUID, Groups: groupFile(t, "root:x:0:\npicosnitch:x:64103:ada\n")}, &fake{})
+	serve(t, Options{RunDir: dir, Owner: ownerUID, Group: "picosnitch", Groups: groupFile(t, "root:x:0:\npicosnitch:x:64103:ada\n")}, &fake{})
 	everything := answers{
 		Messages: []string{"/home/ada/tool could not be hashed"}, ConfigDir: "/home/ada/.config/picosnitch",
 		Counters: map[string]uint64{"events lost": 3}, Names: []string{"sqlite"}, Rows: 6,
@@ -85,12 +85,12 @@ func manyGroups(last uint32) []uint32 {
 func TestNoGroupMeansNobodyIsInIt(t *testing.T) {
 	t.Parallel()
 	for _, content := range []string{"", "picosnitch\n", "picosnitch:x:0:\n", "picosnitch:x:many:\n", "picosnitchers:x:7:\n"} {
-		a := newAccess(ownerUID, groupFile(t, content), "")
+		a := newAccess(ownerUID, groupFile(t, content), "picosnitch")
 		if a.trusts(&person{uid: otherUID, groups: []uint32{0, 7}}) {
 			t.Errorf("with the group file %q a stranger is trusted", content)
 		}
 	}
-	if newAccess(ownerUID, "/nonexistent", "").trusts(nil) {
+	if newAccess(ownerUID, "/nonexistent", "picosnitch").trusts(nil) {
 		t.Error("nobody is trusted")
 	}
 }

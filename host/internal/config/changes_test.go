@@ -115,7 +115,7 @@ func TestHostSettingsAndNewFieldsHaveRanges(t *testing.T) {
 	if len(problems) > 0 || c.Host.GroupName() != "wheel" || c.Host.JournalMB != 64 || c.Host.JournalDays != 7 {
 		t.Errorf("%v %+v", problems, c.Host)
 	}
-	if Defaults().Host.GroupName() != DefaultGroup {
+	if Defaults().Host.GroupName() != defaultGroup {
 		t.Error("no default group")
 	}
 }

@@ -55,7 +55,7 @@ type Ignore struct {
 // Host holds the settings of the host itself, which 1.0.3 did not have.
 type Host struct {
 	Redaction   Redaction `json:"redaction"`
-	Group       string    `json:"group"`                        // whose members get every answer; "" is DefaultGroup
+	Group       string    `json:"group"`                        // whose members get every answer; "" is defaultGroup
 	JournalMB   int       `json:"journal_mb" range:"16..65536"` // what sinks that are behind may keep on disk
 	JournalDays int       `json:"journal_days" range:"1..3650"` // and for how long
 }
@@ -83,8 +83,8 @@ func (r Redaction) Off() []string {
 	return off
 }
 
-// DefaultGroup is the group whose members may ask the daemon everything, if it exists.
-const DefaultGroup = "picosnitch"
+// defaultGroup is the group whose members may ask the daemon everything, if it exists.
+const defaultGroup = "picosnitch"
 
 // defaultHost is the host whose user has said nothing.
 func defaultHost() Host {
@@ -95,7 +95,7 @@ func defaultHost() Host {
 }
 
 // GroupName is the group that counts.
-func (h Host) GroupName() string { return cmp.Or(h.Group, DefaultGroup) }
+func (h Host) GroupName() string { return cmp.Or(h.Group, defaultGroup) }
 
 // Defaults is the configuration of a machine whose user has said nothing.
 func Defaults() Config {
