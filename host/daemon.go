@@ -143,7 +143,7 @@ func (d *daemon) openJournal(ctx context.Context) error {
 	}
 	for told := false; ; told = true {
 		var err error
-		d.journal, err = journal.OpenWith(o)
+		d.journal, err = journal.Open(o)
 		if err == nil {
 			d.onClose(d.journal.Close)
 			return nil

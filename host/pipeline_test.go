@@ -89,7 +89,7 @@ func (m machine) run(r *recording, hold time.Duration, end func(*pipeline) error
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, err := journal.Open(filepath.Join(m.directory, "state"), [16]byte{1}, time.Now)
+	j, err := journal.Open(journal.Options{Dir: filepath.Join(m.directory, "state"), HostID: [16]byte{1}})
 	if err != nil {
 		t.Fatal(err)
 	}

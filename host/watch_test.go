@@ -212,7 +212,7 @@ func newStation(t *testing.T) *station {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, err := journal.Open(filepath.Join(dir, "journal"), [16]byte{1}, time.Now)
+	j, err := journal.Open(journal.Options{Dir: filepath.Join(dir, "journal"), HostID: [16]byte{1}})
 	if err != nil {
 		t.Fatal(err)
 	}

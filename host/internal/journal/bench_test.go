@@ -37,7 +37,7 @@ func flows(n int) []*wire.Record {
 }
 
 func BenchmarkAppend20Flows(b *testing.B) {
-	j, err := Open(b.TempDir(), testHost, time.Now)
+	j, err := Open(Options{Dir: b.TempDir(), HostID: testHost})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func BenchmarkAppend20Flows(b *testing.B) {
 
 // BenchmarkThroughOneCursor is from Append to the acknowledgement of a sink that needs no time, in windows of 500 flows.
 func BenchmarkThroughOneCursor(b *testing.B) {
-	j, err := Open(b.TempDir(), testHost, time.Now)
+	j, err := Open(Options{Dir: b.TempDir(), HostID: testHost})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func follow(b *testing.B, c *Cursor) error {
 // BenchmarkOpenLarge is from Open to the first batch, of a journal of 400 MiB that was not closed.
 func BenchmarkOpenLarge(b *testing.B) {
 	dir := b.TempDir()
-	j, err := Open(dir, testHost, time.Now)
+	j, err := Open(Options{Dir: dir, HostID: testHost})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func fileSizeOf(dir string) (int64, error) {
 }
 
 func openAndRead(b *testing.B, dir string, unclean bool) {
-	j, err := Open(dir, testHost, time.Now)
+	j, err := Open(Options{Dir: dir, HostID: testHost})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -19,7 +19,7 @@ import (
 func openBounded(t *testing.T, o Options) *Journal {
 	t.Helper()
 	o.HostID = testHost
-	j, err := OpenWith(o)
+	j, err := Open(o)
 	must(t, err)
 	t.Cleanup(func() { must(t, j.Close()) })
 	return j
@@ -133,7 +133,7 @@ func TestEarlierEpochsAreDroppedWithAGapEach(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for i := range 3 {
-		j, err := OpenWith(Options{Dir: dir, HostID: testHost, MaxBytes: leastMaxBytes})
+		j, err := Open(Options{Dir: dir, HostID: testHost, MaxBytes: leastMaxBytes})
 		must(t, err)
 		cursor(t, j, "a")
 		for n := range 14 {

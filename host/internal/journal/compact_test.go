@@ -16,7 +16,7 @@ import (
 func bloated(t *testing.T, dir string) (*Journal, *clock) {
 	t.Helper()
 	now := &clock{at: time.Unix(1700000000, 0)}
-	j, err := OpenWith(Options{Dir: dir, HostID: testHost, Now: now.now})
+	j, err := Open(Options{Dir: dir, HostID: testHost, Now: now.now})
 	must(t, err)
 	c := cursor(t, j, "a")
 	text := strings.Repeat("x", 10000)
@@ -49,7 +49,7 @@ func TestAFileThatIsMostlyEmptyShrinksWhileTheHostRuns(t *testing.T) {
 	j, _ := bloated(t, dir)
 	defer func() { must(t, j.Close()) }()
 	must(t, j.patrol())
-	if _, err := Open(dir, testHost, time.Now); err == nil {
+	if _, err := Open(Options{Dir: dir, HostID: testHost}); err == nil {
 		t.Error("the file could be opened twice after its compaction")
 	}
 	checkSmall(t, j, dir)

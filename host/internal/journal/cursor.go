@@ -91,7 +91,7 @@ func (j *Journal) Cursor(sink string) (*Cursor, error) {
 func (j *Journal) origin(current run) place {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.orphaned || !j.previous.Clean {
+	if j.orphaned || !j.previous.clean {
 		return place{ordinal: j.epochs[0].ordinal}
 	}
 	return place{current.ordinal, current.kept - 1}

@@ -139,13 +139,13 @@ func TestWhatIsSavedGoesToSinksThatLackIt(t *testing.T) {
 	path := filled(t, dir)
 	j := open(t, dir)
 	c, late := cursor(t, j, "a"), cursor(t, j, "late")
-	p, _ := j.Previous()
+	p := j.previous
 	for range 10 {
 		b := next(t, c)
 		must(t, c.Ack(sdk.Watermark{Epoch: b.Epoch, Sequence: b.Last}))
 	}
 	appendTo(t, j, notices(5, "second run"), Mark{"m", []byte("kept")})
-	must(t, c.SetAside(p.Epoch, notices(1, "poison"), "odd"))
+	must(t, c.SetAside(p.epoch, notices(1, "poison"), "odd"))
 	must(t, j.Close())
 	damagePageOf(t, path, "needle 20 ")
 	j = open(t, dir)

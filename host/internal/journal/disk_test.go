@@ -38,7 +38,7 @@ func hog(t *testing.T, dir string) string {
 func TestAFullDiskIsSurvivedAndPasses(t *testing.T) {
 	t.Parallel()
 	dir := need.Disk(t, "size=24m,mode=0700")
-	j, err := OpenWith(Options{Dir: dir, HostID: testHost})
+	j, err := Open(Options{Dir: dir, HostID: testHost})
 	must(t, err)
 	defer func() { must(t, j.Close()) }()
 	c := cursor(t, j, "a")
@@ -111,7 +111,7 @@ func TestAFullDiskIsSurvivedAndPasses(t *testing.T) {
 func TestAJournalOpensOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	dir := need.Disk(t, "size=16m,mode=0700")
-	j, err := OpenWith(Options{Dir: dir, HostID: testHost})
+	j, err := Open(Options{Dir: dir, HostID: testHost})
 	must(t, err)
 	cursor(t, j, "a")
 	for i := range 60 {
@@ -119,9 +119,9 @@ func TestAJournalOpensOnAFullDisk(t *testing.T) {
 	}
 	hog(t, dir)
 	must(t, j.Close())
-	j, err = OpenWith(Options{Dir: dir, HostID: testHost})
+	j, err = Open(Options{Dir: dir, HostID: testHost})
 	must(t, err)
-	if p, ok := j.Previous(); !ok || !p.Clean {
+	if p := j.previous; p.last == 0 || !p.clean {
 		t.Errorf("previous: %+v", p)
 	}
 	if got := read(t, cursor(t, j, "a")); len(got) != 60*20 {
@@ -169,7 +169,7 @@ func failingDisk(t *testing.T) string {
 func TestADiskThatFailsIsSurvived(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(failingDisk(t), "state")
-	j, err := OpenWith(Options{Dir: dir, HostID: testHost})
+	j, err := Open(Options{Dir: dir, HostID: testHost})
 	must(t, err)
 	c := cursor(t, j, "a")
 	kept, failed := 0, 0
@@ -239,7 +239,7 @@ func TestADamagedFileWaitsForSpace(t *testing.T) {
 	must(t, os.Rename(full, more))
 	full = hog(t, dir)
 	for range 2 { // as often as it is tried
-		if j, err := Open(dir, testHost, time.Now); !errors.Is(err, ErrDisk) {
+		if j, err := Open(Options{Dir: dir, HostID: testHost}); !errors.Is(err, ErrDisk) {
 			t.Fatalf("opened %v, %v", j, err)
 		}
 		if kept, err := os.ReadFile(path); err != nil || !bytes.Equal(kept, damaged) {

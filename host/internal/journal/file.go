@@ -179,7 +179,7 @@ func check(d database) error {
 			return nil
 		}
 		l, err := inspect(tx)
-		if err != nil || l.previous.Clean {
+		if err != nil || l.previous.clean {
 			return err
 		}
 		var first error

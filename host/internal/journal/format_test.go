@@ -41,10 +41,10 @@ func TestAFileOfFormat1IsConverted(t *testing.T) {
 			dir := t.TempDir()
 			path := filled(t, dir)
 			j := open(t, dir)
-			p, _ := j.Previous()
-			must(t, cursor(t, j, "a").Ack(sdk.Watermark{Epoch: p.Epoch, Sequence: 100}))
+			p := j.previous
+			must(t, cursor(t, j, "a").Ack(sdk.Watermark{Epoch: p.epoch, Sequence: 100}))
 			appendTo(t, j, nil, Mark{"m", []byte("kept")})
-			must(t, cursor(t, j, "a").SetAside(p.Epoch, notices(1, "poison"), "odd"))
+			must(t, cursor(t, j, "a").SetAside(p.epoch, notices(1, "poison"), "odd"))
 			must(t, j.Close())
 			plainFile(t, path)
 			if damaged {
@@ -92,8 +92,8 @@ func TestAFlippedPlaceOfASinkSkipsNothing(t *testing.T) {
 			dir := t.TempDir()
 			path := filled(t, dir)
 			j := open(t, dir)
-			p, _ := j.Previous()
-			must(t, cursor(t, j, "a").Ack(sdk.Watermark{Epoch: p.Epoch, Sequence: 100}))
+			p := j.previous
+			must(t, cursor(t, j, "a").Ack(sdk.Watermark{Epoch: p.epoch, Sequence: 100}))
 			must(t, j.Close())
 			db, err := bolt.Open(path, 0o600, nil)
 			must(t, err, db.Update(func(tx *bolt.Tx) error { return harm(bucket(tx, nameCursors)) }), db.Close())

@@ -48,12 +48,12 @@ type Recovered struct {
 	Unknown []string // what is not known, each in words: how far an epoch went, where a sink stood
 }
 
-// Previous describes the run before this one, from what it made durable.
-type Previous struct {
-	Epoch      sdk.Epoch // the last that holds records
-	Last       uint64    // its last sequence, 0 when the journal holds no earlier records
-	LastAppend time.Time
-	Clean      bool // it closed the journal
+// lastRun is the run before this one, from what it made durable.
+type lastRun struct {
+	epoch  sdk.Epoch // the last that holds records
+	last   uint64    // its last sequence, 0 when the journal holds no earlier records
+	append time.Time // the last
+	clean  bool      // it closed the journal
 }
 
 // Journal is the open file. See the package comment for its promises.
@@ -62,7 +62,7 @@ type Journal struct {
 	hostID    [16]byte
 	now       func() time.Time
 	recovered *Recovered
-	previous  Previous
+	previous  lastRun
 	orphaned  bool // saved from a damaged file that did not tell what the sinks have
 
 	swap sync.RWMutex // guards db: written by a compaction only
@@ -100,16 +100,11 @@ type run struct {
 	owed    uint64 // only in a plan: the end of what a sink gets a Gap for
 }
 
-// Open is [OpenWith] with the bounds that nobody chose.
-func Open(dir string, hostID [16]byte, now func() time.Time) (*Journal, error) {
-	return OpenWith(Options{Dir: dir, HostID: hostID, Now: now})
-}
-
-// OpenWith opens or creates the journal and begins a new epoch. From a damaged file it takes over what is good.
+// Open opens or creates the journal and begins a new epoch. From a damaged file it takes over what is good.
 //
 // Errors: [ErrLocked]; a *[DiskError] when the disk has no space for what is good of a damaged file, which stays as it is for
 // another try; or the operating system's, when the directory cannot be used or is writable by others.
-func OpenWith(o Options) (*Journal, error) {
+func Open(o Options) (*Journal, error) {
 	o.fill()
 	if err := checkDirectory(o.Dir); err != nil {
 		return nil, err
@@ -225,9 +220,6 @@ func (j *Journal) Recovered() (Recovered, bool) {
 	}
 	return *j.recovered, true
 }
-
-// Previous describes the run before this one; false when the file was new.
-func (j *Journal) Previous() (Previous, bool) { return j.previous, j.previous.Last > 0 }
 
 // Mark returns a copy of the value that the last Append with this key made durable.
 func (j *Journal) Mark(key string) ([]byte, bool) {

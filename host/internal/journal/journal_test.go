@@ -27,7 +27,7 @@ func open(t *testing.T, dir string) *Journal {
 
 func openAt(t *testing.T, dir string, now func() time.Time) *Journal {
 	t.Helper()
-	j, err := Open(dir, testHost, now)
+	j, err := Open(Options{Dir: dir, HostID: testHost, Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +329,7 @@ func TestPreviousTellsHowTheLastRunEnded(t *testing.T) {
 	dir := t.TempDir()
 	at := time.Unix(1700000000, 5)
 	j := openAt(t, dir, func() time.Time { return at })
-	if p, ok := j.Previous(); ok {
+	if p := j.previous; p.last > 0 {
 		t.Errorf("a new journal remembers %+v", p)
 	}
 	appendTo(t, j, notices(3, "x"))
@@ -338,9 +338,9 @@ func TestPreviousTellsHowTheLastRunEnded(t *testing.T) {
 	j = open(t, dir)
 	must(t, j.Close()) // a run without records leaves no trace
 	j = open(t, dir)
-	p, ok := j.Previous()
-	if !ok || p.Epoch != first || p.Last != 3 || !p.LastAppend.Equal(at) || !p.Clean {
-		t.Errorf("previous: %+v, %v", p, ok)
+	p := j.previous
+	if p.epoch != first || p.last != 3 || !p.append.Equal(at) || !p.clean {
+		t.Errorf("previous: %+v", p)
 	}
 }
 
@@ -348,7 +348,7 @@ func TestASecondOpenerIsRefused(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	open(t, dir)
-	if _, err := Open(dir, testHost, time.Now); !errors.Is(err, ErrLocked) {
+	if _, err := Open(Options{Dir: dir, HostID: testHost}); !errors.Is(err, ErrLocked) {
 		t.Errorf("got %v, want ErrLocked", err)
 	}
 	if left, _ := filepath.Glob(dir + "/*corrupt*"); len(left) > 0 {
@@ -366,7 +366,7 @@ func TestADirectoryThatOthersCanWriteIsRefused(t *testing.T) {
 		}
 	}
 	must(t, j.Close(), os.Chmod(dir, 0o777))
-	if _, err := Open(dir, testHost, time.Now); err == nil || !strings.Contains(err.Error(), "0700") {
+	if _, err := Open(Options{Dir: dir, HostID: testHost}); err == nil || !strings.Contains(err.Error(), "0700") {
 		t.Errorf("got %v", err)
 	}
 }

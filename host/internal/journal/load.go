@@ -23,7 +23,7 @@ type loaded struct {
 	holes    holes
 	aside    map[string]asideSum
 	orphaned bool
-	previous Previous
+	previous lastRun
 }
 
 // mustHave are the buckets that every file has had, mayHave those that some files of format 1 lack.
@@ -126,17 +126,17 @@ func (l *loaded) readState(tx *bolt.Tx) (err error) {
 	switch m := bucket(tx, nameMeta); l.format {
 	case formatPlain:
 		l.orphaned = len(l.epochs) > 0 && m.Get([]byte(oldKeyOrphans)) != nil
-		l.previous.Clean = m.Get([]byte(oldKeyOpen)) == nil
+		l.previous.clean = m.Get([]byte(oldKeyOpen)) == nil
 		return nil
 	case format:
 		if l.state, err = readState(m.Get([]byte(keyState))); err != nil {
 			return err
 		}
 	default:
-		l.previous.Clean = true
+		l.previous.clean = true
 		return nil
 	}
-	l.orphaned, l.previous.Clean = len(l.epochs) > 0 && l.state.orphaned, !l.state.open
+	l.orphaned, l.previous.clean = len(l.epochs) > 0 && l.state.orphaned, !l.state.open
 	now, err := countState(tx)
 	now.open, now.orphaned = l.state.open, l.state.orphaned
 	if err == nil && now != l.state {
@@ -175,7 +175,7 @@ func (l *loaded) readEpochs(tx *bolt.Tx) error {
 			return nil
 		}
 		l.epochs = append(l.epochs, run{ordinal: ordinal, epoch: row.epoch, kept: row.last + 1, last: row.last})
-		l.previous = Previous{Epoch: row.epoch, Last: row.last, LastAppend: time.Unix(0, row.time)}
+		l.previous = lastRun{epoch: row.epoch, last: row.last, append: time.Unix(0, row.time)}
 		return nil
 	})
 }

@@ -43,7 +43,7 @@ func appendForever(dir string) error {
 	if os.Getenv(childFull) != "" {
 		o.MaxBytes, padding = leastMaxBytes, strings.Repeat("x", 20000)
 	}
-	j, err := OpenWith(o)
+	j, err := Open(o)
 	if err != nil {
 		return err
 	}
@@ -104,19 +104,19 @@ func TestWhatAppendPromisedSurvivesKill(t *testing.T) {
 	for round := range 4 {
 		epoch, promised := kill(t, dir, time.Duration(30+70*round)*time.Millisecond, 0)
 		j := open(t, dir)
-		p, ok := j.Previous()
-		if promised > 0 && (!ok || p.Epoch.String() != epoch || p.Clean) {
+		p := j.previous
+		if promised > 0 && (p.last == 0 || p.epoch.String() != epoch || p.clean) {
 			t.Errorf("previous: %+v, want epoch %s, not clean", p, epoch)
 		}
 		if r, damaged := j.Recovered(); damaged {
 			t.Fatalf("set aside: %+v", r)
 		}
-		if ok && p.Epoch.String() == epoch {
+		if p.last > 0 && p.epoch.String() == epoch {
 			mark, _ := j.Mark("last")
-			if p.Last < promised || string(mark) != fmt.Sprint(p.Last) {
-				t.Errorf("promised %d, kept %d, mark %s", promised, p.Last, mark)
+			if p.last < promised || string(mark) != fmt.Sprint(p.last) {
+				t.Errorf("promised %d, kept %d, mark %s", promised, p.last, mark)
 			}
-			for i := uint64(1); i < p.Last; i += 3 {
+			for i := uint64(1); i < p.last; i += 3 {
 				for n := range 3 {
 					want = append(want, fmt.Sprintf("%s %d %d", epoch, i, n))
 				}
@@ -253,7 +253,7 @@ func TestOnlyTheLatestDamagedFilesAreKept(t *testing.T) {
 	dir, now := t.TempDir(), &clock{at: time.Unix(1700000000, 0)}
 	for range maxDamaged + 2 {
 		must(t, os.WriteFile(filepath.Join(dir, FileName), bytes.Repeat([]byte("picosnitch"), 5000), 0o600))
-		j, err := Open(dir, testHost, now.now)
+		j, err := Open(Options{Dir: dir, HostID: testHost, Now: now.now})
 		must(t, err, j.Close())
 		now.advance(time.Second)
 	}
@@ -286,8 +286,8 @@ func TestAFlippedBitInABatchIsNotDelivered(t *testing.T) {
 		if damaged != nil {
 			last = damaged.Last
 		}
-		p, _ := j.Previous()
-		must(t, c.Ack(sdk.Watermark{Epoch: p.Epoch, Sequence: last}))
+		p := j.previous
+		must(t, c.Ack(sdk.Watermark{Epoch: p.epoch, Sequence: last}))
 	}
 	if lag := c.Lag(); lag != 0 {
 		t.Errorf("lag is %d", lag)
@@ -331,7 +331,7 @@ func TestNoDamageEndsTheProcess(t *testing.T) {
 			data[at] ^= byte(1 + random.IntN(255))
 		}
 		must(t, os.WriteFile(filepath.Join(dir, FileName), data, 0o600))
-		j, err := Open(dir, testHost, time.Now)
+		j, err := Open(Options{Dir: dir, HostID: testHost})
 		must(t, err)
 		if _, ok := j.Recovered(); ok {
 			aside++

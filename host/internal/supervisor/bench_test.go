@@ -14,7 +14,7 @@ import (
 func stored(b *testing.B) (*journal.Journal, *journal.Cursor, *rig) {
 	b.Helper()
 	needRoot(b)
-	j, err := journal.Open(b.TempDir(), [16]byte{1}, time.Now)
+	j, err := journal.Open(journal.Options{Dir: b.TempDir(), HostID: [16]byte{1}})
 	if err != nil {
 		b.Fatal(err)
 	}

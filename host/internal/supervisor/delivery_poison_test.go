@@ -73,7 +73,7 @@ type lane struct {
 
 func newLane(t *testing.T) *lane {
 	t.Helper()
-	j, err := journal.Open(t.TempDir(), [16]byte{1}, time.Now)
+	j, err := journal.Open(journal.Options{Dir: t.TempDir(), HostID: [16]byte{1}})
 	if err != nil {
 		t.Fatal(err)
 	}

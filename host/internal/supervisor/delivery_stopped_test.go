@@ -13,7 +13,7 @@ func TestAStoppedSinkDelaysNobodyElse(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	const windows, each = 40, 5000 // 200,000 records
-	j, err := journal.OpenWith(journal.Options{Dir: t.TempDir(), HostID: [16]byte{1}})
+	j, err := journal.Open(journal.Options{Dir: t.TempDir(), HostID: [16]byte{1}})
 	if err != nil {
 		t.Fatal(err)
 	}
