@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/picosnitch/picosnitch/host/internal/rights"
 )
 
 // unprivileged refuses to work with any right that the host should have taken.
@@ -40,27 +42,13 @@ func unprivileged(uid, gid uint32) error {
 // RLIMIT_NPROC: it counts all that the user runs, desktop included, so that a small one would leave no thread to Go; new
 // processes are confine's matter.
 func limit(cpuSeconds uint64, memoryMB int) error {
-	for _, l := range []struct {
-		resource int
-		value    uint64
-		name     string
-	}{
-		{unix.RLIMIT_CORE, 0, "core"},
-		{unix.RLIMIT_FSIZE, 0, "file size"},
-		{unix.RLIMIT_CPU, cpuSeconds, "processor time"},
-		{unix.RLIMIT_DATA, uint64(memoryMB) << 20, "data"},
-		{unix.RLIMIT_NOFILE, 64, "open files"},
-		{unix.RLIMIT_MEMLOCK, 0, "locked memory"},
-		{unix.RLIMIT_MSGQUEUE, 0, "message queues"},
-	} {
-		var had unix.Rlimit
-		if err := unix.Prlimit(0, l.resource, nil, &had); err != nil {
-			return fmt.Errorf("read limit of %s: %w", l.name, err)
-		}
-		value := min(l.value, had.Max)
-		if err := unix.Prlimit(0, l.resource, &unix.Rlimit{Cur: value, Max: value}, nil); err != nil {
-			return fmt.Errorf("limit %s: %w", l.name, err)
-		}
-	}
-	return nil
+	return errors.Join(
+		rights.Lower(unix.RLIMIT_CORE, 0, "core"),
+		rights.Lower(unix.RLIMIT_FSIZE, 0, "file size"),
+		rights.Lower(unix.RLIMIT_CPU, cpuSeconds, "processor time"),
+		rights.Lower(unix.RLIMIT_DATA, uint64(memoryMB)<<20, "data"),
+		rights.Lower(unix.RLIMIT_NOFILE, 64, "open files"),
+		rights.Lower(unix.RLIMIT_MEMLOCK, 0, "locked memory"),
+		rights.Lower(unix.RLIMIT_MSGQUEUE, 0, "message queues"),
+	)
 }

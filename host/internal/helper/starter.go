@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/picosnitch/picosnitch/host/internal/rights"
 )
 
 // starter is the one thread that helpers are started from. It has no bounding set and no_new_privs, for ever, so that they
@@ -53,17 +55,8 @@ func renounce() error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("prctl NO_NEW_PRIVS: %w", err)
 	}
-	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-		return fmt.Errorf("clear ambient capabilities: %w", err)
-	}
-	for capability := uintptr(0); ; capability++ {
-		err := unix.Prctl(unix.PR_CAPBSET_DROP, capability, 0, 0, 0)
-		if errors.Is(err, unix.EINVAL) && capability > unix.CAP_SETPCAP {
-			break // past the last one that this kernel knows
-		}
-		if err != nil {
-			return fmt.Errorf("drop capability %d from the bounding set: %w", capability, err)
-		}
+	if err := rights.DropInherited(); err != nil {
+		return err
 	}
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData
