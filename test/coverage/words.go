@@ -47,7 +47,7 @@ func another(why string) string {
 
 // counting tells that why lists ways of counting, and is no remark.
 func counting(why string) bool {
-	for _, word := range strings.Split(why, ", ") {
+	for word := range strings.SplitSeq(why, ", ") {
 		switch word {
 		case "tracepoint", "fexit", "cgroup", "kprobe", "estimate":
 		default:

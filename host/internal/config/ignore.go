@@ -98,7 +98,7 @@ func (g *Ignore) addDomain(text string) (what, hint string) {
 	if text == "" || len(text) > 253 {
 		return "is not a domain", usage
 	}
-	for _, label := range strings.Split(text, ".") {
+	for label := range strings.SplitSeq(text, ".") {
 		if label == "" || len(label) > 63 || strings.IndexFunc(label, notOfDomain) >= 0 {
 			return "is not a domain", usage
 		}

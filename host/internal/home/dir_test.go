@@ -99,7 +99,7 @@ func TestOnlyTheDirsThreadHasTheUsersRights(t *testing.T) {
 	var as []string
 	for _, task := range tasks {
 		status, _ := os.ReadFile("/proc/self/task/" + task.Name() + "/status")
-		for _, line := range strings.Split(string(status), "\n") {
+		for line := range strings.SplitSeq(string(status), "\n") {
 			if strings.HasPrefix(line, "Uid:") && strings.HasSuffix(line, fmt.Sprint("\t", user)) {
 				as = append(as, line)
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -173,10 +174,8 @@ func Reaches(mounts []Mount, path string, unsafe ...Kind) bool {
 		if !below(path, m.Point) {
 			continue
 		}
-		for _, kind := range unsafe {
-			if m.Kind == kind {
-				return false
-			}
+		if slices.Contains(unsafe, m.Kind) {
+			return false
 		}
 	}
 	return true

@@ -2,6 +2,7 @@ package record
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/picosnitch/picosnitch/host/internal/capture"
@@ -87,8 +88,6 @@ func (i *ignorer) domain(domain *wire.Domain) bool {
 // reverseDomain gives org.example.www for www.Example.org.
 func reverseDomain(name string) string {
 	labels := strings.Split(strings.Trim(strings.ToLower(name), "."), ".")
-	for i, j := 0, len(labels)-1; i < j; i, j = i+1, j-1 {
-		labels[i], labels[j] = labels[j], labels[i]
-	}
+	slices.Reverse(labels)
 	return strings.Join(labels, ".")
 }

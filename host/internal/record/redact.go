@@ -251,7 +251,7 @@ func programOf(arg string) (program, bool) {
 
 // attached gives what of arg stays, if a secret follows an option in the same argument.
 func (p program) attached(arg string) (string, bool) {
-	for _, option := range strings.Fields(p.joined) {
+	for option := range strings.FieldsSeq(p.joined) {
 		rest, ok := strings.CutPrefix(arg, option)
 		if !ok || rest == "" {
 			continue

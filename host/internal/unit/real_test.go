@@ -245,7 +245,7 @@ func childOf(pid int, program string) (string, bool) {
 		return own, true
 	}
 	children, err := os.ReadFile(own + "/task/" + strconv.Itoa(pid) + "/children")
-	for _, child := range strings.Fields(string(children)) {
+	for child := range strings.FieldsSeq(string(children)) {
 		if dir := "/proc/" + child; err == nil && readable(dir+"/exe", program, "coreutils") {
 			return dir, true
 		}

@@ -137,7 +137,7 @@ func process(path, command string, n int) *wire.Process {
 		Executable: &wire.Executable{Path: &wire.Text{Value: []byte(path)}, Superblock: 1, Device: 2,
 			Inode: binary.BigEndian.Uint64(sum[:]) >> 32, Ctime: 5, Size: 100, Sha256: sum[:], HashStatus: wire.HashStatus_HASH_OK},
 		Ruid: uint32(1000 + n%4), Euid: uint32(1000 + n%4), Loginuid: 1000, Session: 1,
-		Cgroup: &wire.Cgroup{Path: &wire.Text{Value: []byte(fmt.Sprintf("/user.slice/app-%d.scope", n%50))}},
+		Cgroup: &wire.Cgroup{Path: &wire.Text{Value: fmt.Appendf(nil, "/user.slice/app-%d.scope", n%50)}},
 		Unit:   &wire.Unit{Id: fmt.Sprintf("app-%d.scope", n%50), Runtime: "systemd"},
 	}
 }

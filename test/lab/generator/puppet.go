@@ -64,7 +64,7 @@ func arguments() [][]byte {
 
 // inherit takes over the sockets that [puppet.heritage] described.
 func (p *puppet) inherit() error {
-	for _, entry := range strings.Fields(os.Getenv(inheritVariable)) {
+	for entry := range strings.FieldsSeq(os.Getenv(inheritVariable)) {
 		name, rest, _ := strings.Cut(entry, "=")
 		var fd int
 		var network string

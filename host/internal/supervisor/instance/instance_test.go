@@ -62,7 +62,7 @@ func TestHandshakesThatAreRefused(t *testing.T) {
 				t.Errorf("error %v is no ErrProtocol", err)
 			}
 			found := false
-			for _, w := range strings.Split(want, "|") {
+			for w := range strings.SplitSeq(want, "|") {
 				found = found || strings.Contains(err.Error(), w)
 			}
 			if !found {

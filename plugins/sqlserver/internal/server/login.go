@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"strconv"
@@ -85,9 +86,7 @@ func (l *login) server() (*Server, error) {
 // postgres hands the settings to pgx in the form that libpq has for them.
 func (l *login) postgres() (*pgx.ConnConfig, error) {
 	words := map[string]string{"application_name": program}
-	for key, value := range l.params {
-		words[key] = value
-	}
+	maps.Copy(words, l.params)
 	for key, value := range map[string]string{"host": l.host, "user": l.user, "dbname": l.database} {
 		if value != "" {
 			words[key] = value
