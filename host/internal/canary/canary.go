@@ -2,7 +2,6 @@ package canary
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -314,18 +313,4 @@ func (c *Canary) judgeLocked(t *trial, w *capture.Window) (Verdict, bool) {
 	c.trial = nil
 	c.counters.Exchanges++
 	return Verdict{Blind: blind, Since: c.good}, true
-}
-
-// Cookies of all sockets that are known to be a canary's.
-func (c *Canary) Cookies() []uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Clone(c.ours)
-}
-
-// Sees lists what the canary can judge here, in capture's words, sorted.
-func (c *Canary) Sees() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Compact(slices.Sorted(maps.Values(c.words)))
 }

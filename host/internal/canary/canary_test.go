@@ -163,7 +163,7 @@ func TestEverythingComesBackAndLeavesNoTrace(t *testing.T) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, f := range r.flows {
-		if slices.Contains(r.canary.Cookies(), f.Socket) || f.Socket == 0 {
+		if r.canary.Owns(&f) || f.Socket == 0 {
 			t.Errorf("left in the window: %+v", f)
 		}
 	}

@@ -18,7 +18,6 @@ type Payload struct {
 	NetNS    uint32 // inode
 	UID      uint32 // real
 	Protocol uint16 // IPPROTO_*
-	Local    netip.AddrPort
 	Remote   netip.AddrPort
 	Received bool   // else sent
 	Time     int64  // boot ns
