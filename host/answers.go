@@ -18,18 +18,25 @@ import (
 
 // Status tells how the daemon is.
 func (d *daemon) Status() *wire.StatusResponse {
-	known, recorded, moved := d.table.Counters(), d.recorder.Counters(), d.canary.Counters()
+	known, recorded, moved, named := d.table.Counters(), d.recorder.Counters(), d.canary.Counters(), d.names.Counters()
 	s := &wire.StatusResponse{
 		Pid: uint32(os.Getpid()), Version: version, Started: d.started.UnixNano(), ConfigDir: d.settings.ConfigDir,
 		Counters: map[string]uint64{
 			"processes": known.Processes, "executables": known.Executables, "open files": known.OpenFiles,
-			"hashed": known.Hashed, "not hashed": known.NotHashed, "processes refused": known.Refused,
+			"hashed": known.Hashed, "not hashed": known.NotHashed, "processes refused": known.Refused + known.RefusedShare,
 			"windows": recorded.Windows, "flows": recorded.Flows, "rows": recorded.Rows,
 			"bytes sent": recorded.Sent, "bytes received": recorded.Received,
 			"ignored bytes sent": recorded.IgnoredSent, "ignored bytes received": recorded.IgnoredReceived,
 			"canary exchanges": moved.Exchanges, "canary exchanges lost": moved.Lost, "canary flows": moved.Flows,
-			"gaps": recorded.Gaps, "notices": recorded.Notices, "folded rows": recorded.FoldedRows,
+			"gaps": recorded.Gaps, "notices": recorded.Notices, "notices dropped": recorded.NoticesDropped, "folded rows": recorded.FoldedRows,
+			"names": named.Facts, "names lost": named.AddressesLost + named.ConnectionsLost + named.StreamsLost,
 		},
+	}
+	if d.marks != nil {
+		s.Counters["file event overflows"] = d.marks.Counters().Overflows
+	}
+	if d.helpers != nil {
+		s.Counters["helpers given up"] = d.helpers.Stats().GivenUp
 	}
 	wrong, remarks := d.inForce.messages()
 	unseen, recent := d.gaps.messages()
