@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -108,127 +107,8 @@ func total(flows []Flow) (sent, received, sends, receives uint64) {
 	return sent, received, sends, receives
 }
 
-// datagram is a bound UDP socket of this process, used by plain system calls.
-type datagram struct {
-	t    *testing.T
-	fd   int
-	port uint16
-}
-
-func newDatagram(t *testing.T) *datagram {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &datagram{t, fd, uint16(name.(*unix.SockaddrInet4).Port)}
-}
-
-func (d *datagram) send(to uint16, length int) {
-	d.t.Helper()
-	if err := unix.Sendto(d.fd, make([]byte, length), 0, &unix.SockaddrInet4{Port: int(to), Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		d.t.Fatal(err)
-	}
-}
-
-// read receives without asking where from.
-func (d *datagram) read() {
-	d.t.Helper()
-	if _, err := unix.Read(d.fd, make([]byte, 4096)); err != nil {
-		d.t.Fatal(err)
-	}
-}
-
 func loopback(port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
-}
-
-func TestEveryDatagramHasItsPeer(t *testing.T) {
-	k := open(t, testOptions(t, "peers"))
-	from := newDatagram(t)
-	sizes := map[uint16]uint64{}
-	for i := range 50 {
-		to := newDatagram(t)
-		sizes[to.port] = uint64(i + 1)
-		from.send(to.port, i+1)
-	}
-	flows := finish(t, k).flows(from.port)
-	if len(flows) != 50 {
-		t.Fatalf("%d flows, want 50", len(flows))
-	}
-	for _, f := range flows {
-		if f.Sent != sizes[f.Remote.Port()] || f.Sends != 1 || f.Peer != wire.Peer_PEER_EXACT || f.Remote.Addr() != loopback(0).Addr() {
-			t.Errorf("%+v, want %d bytes", f, sizes[f.Remote.Port()])
-		}
-	}
-}
-
-func TestReceiveWithoutAddressHasTheOnlyPeerThatDelivered(t *testing.T) {
-	k := open(t, testOptions(t, "nameless"))
-	from, to := newDatagram(t), newDatagram(t)
-	for range 3 {
-		from.send(to.port, 100)
-		to.read()
-	}
-	flows := finish(t, k).flows(to.port)
-	if len(flows) != 1 || flows[0].Received != 300 || flows[0].Peer != wire.Peer_PEER_EXACT || flows[0].Remote != loopback(from.port) {
-		t.Errorf("%+v", flows)
-	}
-}
-
-func TestReceiveWithoutAddressFromSeveralPeersSaysSo(t *testing.T) {
-	k := open(t, testOptions(t, "several"))
-	a, b, to := newDatagram(t), newDatagram(t), newDatagram(t)
-	a.send(to.port, 100)
-	b.send(to.port, 10)
-	to.read()
-	to.read()
-	flows := finish(t, k).flows(to.port)
-	if len(flows) != 1 || flows[0].Received != 110 || flows[0].Peer != wire.Peer_PEER_INFERRED || flows[0].Remote.IsValid() {
-		t.Fatalf("%+v", flows)
-	}
-	want := map[netip.AddrPort]bool{loopback(a.port): true, loopback(b.port): true}
-	for _, candidate := range flows[0].Candidates {
-		delete(want, candidate)
-	}
-	if len(want) != 0 || len(flows[0].Candidates) != 2 {
-		t.Errorf("candidates %v", flows[0].Candidates)
-	}
-}
-
-func TestDatagramThatCameBeforeTheConnectIsNotThePeers(t *testing.T) {
-	k := open(t, testOptions(t, "connect"))
-	stranger, friend, to := newDatagram(t), newDatagram(t), newDatagram(t)
-	stranger.send(to.port, 64)
-	if err := unix.Connect(to.fd, &unix.SockaddrInet4{Port: int(friend.port), Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	to.read()
-	flows := finish(t, k).flows(to.port)
-	if len(flows) != 1 || flows[0].Peer != wire.Peer_PEER_INFERRED || flows[0].Received != 64 {
-		t.Errorf("%+v", flows)
-	}
-}
-
-func TestPeekedBytesAreCountedOnce(t *testing.T) {
-	k := open(t, testOptions(t, "peek"))
-	from, to := newDatagram(t), newDatagram(t)
-	from.send(to.port, 77)
-	if _, _, err := unix.Recvfrom(to.fd, make([]byte, 100), unix.MSG_PEEK); err != nil {
-		t.Fatal(err)
-	}
-	to.read()
-	if _, received, _, receives := total(finish(t, k).flows(to.port)); received != 77 || receives != 1 {
-		t.Errorf("%d bytes in %d calls", received, receives)
-	}
 }
 
 func TestConnectAndListenMakeFlowsWithoutBytes(t *testing.T) {
@@ -376,51 +256,6 @@ func (s *seen) executed(t *testing.T, pid int) *Process {
 	return nil
 }
 
-func TestNextHostTakesOverWhatIsNotJournaled(t *testing.T) {
-	o := testOptions(t, "adopt")
-	k := open(t, o)
-	from, to := newDatagram(t), newDatagram(t)
-	from.send(to.port, 1000)
-	k.Abandon() // as kill -9 does
-	from.send(to.port, 200)
-
-	k = open(t, o)
-	if !k.Adopted() || !k.Continued() {
-		t.Fatal("probes were not taken over")
-	}
-	from.send(to.port, 30)
-	s := finish(t, k)
-	if sent, _, sends, _ := total(s.flows(from.port)); sent != 1230 || sends != 3 {
-		t.Errorf("%d bytes in %d calls, want 1230 in 3", sent, sends)
-	}
-}
-
-func TestWindowIsGivenAgainOnlyIfItIsNotJournaled(t *testing.T) {
-	for name, journaled := range map[string]bool{"journaled": true, "lost": false} {
-		t.Run(name, func(t *testing.T) {
-			o := testOptions(t, "again-"+name)
-			k := open(t, o)
-			from, to := newDatagram(t), newDatagram(t)
-			from.send(to.port, 1000)
-			if err := k.drain(); err != nil {
-				t.Fatal(err)
-			}
-			w := k.queue[len(k.queue)-1].(*Window)
-			from.send(to.port, 200)
-			k.Abandon() // before the window was released
-			want := uint64(1200)
-			if journaled {
-				o.Position = w.Position
-				want = 200
-			}
-			s := finish(t, open(t, o))
-			if sent, _, _, _ := total(s.flows(from.port)); sent != want {
-				t.Errorf("%d bytes, want %d", sent, want)
-			}
-		})
-	}
-}
-
 func TestFlooderIsFoldedAndTheQuietOneIsExact(t *testing.T) {
 	o := testOptions(t, "flood")
 	o.RingPages = 1 // 4,096 flows, of which one process gets 512
@@ -455,98 +290,6 @@ func TestFlooderIsFoldedAndTheQuietOneIsExact(t *testing.T) {
 	if sent != peers*length || kept > 512 || kept+folded != peers {
 		t.Errorf("%d bytes in %d flows and %d folded, want %d bytes, at most 512 flows, %d in all", sent, kept, folded, peers*length, peers)
 	}
-}
-
-func TestForeignPinDirectoryIsMovedAside(t *testing.T) {
-	o := testOptions(t, "squat")
-	if err := mountBPF(); err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(bpffs, "picosnitch-"+o.Instance)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chown(dir, 51000, 51000); err != nil {
-		t.Fatal(err)
-	}
-	k := open(t, o)
-	var st unix.Stat_t
-	if err := unix.Lstat(k.root, &st); err != nil || st.Uid != 0 || st.Mode&0o777 != 0o700 {
-		t.Errorf("pins lie in a directory of uid %d, mode %o: %v", st.Uid, st.Mode, err)
-	}
-	finish(t, k)
-	aside, err := filepath.Glob(dir + "-not-ours-*")
-	if err != nil || len(aside) != 1 {
-		t.Fatalf("moved aside: %v, %v", aside, err)
-	}
-	if err := os.Remove(aside[0]); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestProbesOfAnotherVersionAreReplacedAndNothingIsLost(t *testing.T) {
-	o := testOptions(t, "version")
-	k := open(t, o)
-	from, to := newDatagram(t), newDatagram(t)
-	from.send(to.port, 1000)
-	if err := k.drain(); err != nil { // a window that never was journaled
-		t.Fatal(err)
-	}
-	from.send(to.port, 200)
-	k.Abandon()
-	from.send(to.port, 30)
-	o.RingPages = 128 // another tag
-	k = open(t, o)
-	if k.Adopted() || !k.Continued() {
-		t.Errorf("took over probes of another version: %t; went on counting: %t", k.Adopted(), k.Continued())
-	}
-	from.send(to.port, 4)
-	flows := finish(t, k).flows(from.port)
-	if sent, _, sends, _ := total(flows); sent != 1234 || sends != 4 {
-		t.Errorf("%d bytes in %d calls, want 1234 in 4", sent, sends)
-	}
-	for _, f := range flows {
-		if f.Counting != flows[0].Counting {
-			t.Errorf("counted by %v and %v on one kernel", f.Counting, flows[0].Counting)
-		}
-	}
-	if _, err := os.Lstat(k.root); !os.IsNotExist(err) {
-		t.Errorf("pins are left after the end: %v", err)
-	}
-}
-
-func TestWhatIsTakenForAbsentIsNotUsed(t *testing.T) {
-	testOptions(t, "lacks")                                             // needs root
-	hooks, err := Check([]string{"skb_copy_datagram_iovec", "sockops"}) // a tracepoint, and a kind of programs
-	if err != nil {
-		t.Fatal(err)
-	}
-	absent := []string{"peers of raw and ICMP sockets that receive", "connects that have no answer yet"}
-	for _, h := range hooks {
-		if missing := h.Way == ""; missing != slices.Contains(absent, h.Sees) || missing && !errors.Is(h.Failures[0], errAbsent) {
-			t.Errorf("%s: by %q, after %v", h.Sees, h.Way, h.Failures)
-		}
-	}
-}
-
-func TestUnattendedProbesSwitchThemselvesOff(t *testing.T) {
-	o := testOptions(t, "expire")
-	k := open(t, o)
-	var zero uint32
-	var word kernelControl
-	if err := k.control.Lookup(zero, &word); err != nil {
-		t.Fatal(err)
-	}
-	word.Deadline = 1
-	if err := k.control.Put(zero, &word); err != nil {
-		t.Fatal(err)
-	}
-	from, to := newDatagram(t), newDatagram(t)
-	from.send(to.port, 5)
-	if err := k.control.Lookup(zero, &word); err != nil || word.Tag != 0 {
-		t.Errorf("tag %x after the deadline, %v", word.Tag, err)
-	}
-	finish(t, k)
 }
 
 func TestFileKeyIsWhatExecReports(t *testing.T) {
