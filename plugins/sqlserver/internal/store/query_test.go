@@ -19,65 +19,6 @@ import (
 	"github.com/picosnitch/picosnitch/sdk/sdktest"
 )
 
-// ask runs a query to its last page and gives each row as text: values, bucket if there is one, sent/received/rows.
-func ask(t *testing.T, s *Store, q *wire.Query) (rows []string, last *wire.QueryPage) {
-	t.Helper()
-	err := s.Query(t.Context(), q, func(p *wire.QueryPage) error {
-		for _, r := range p.GetRows() {
-			rows = append(rows, rowText(r))
-		}
-		last = p
-		return nil
-	})
-	if err != nil {
-		t.Fatalf("query %v: %v", q, err)
-	}
-	return rows, last
-}
-
-func rowText(r *wire.QueryRow) string {
-	var parts []string
-	for _, v := range r.GetValues() {
-		if text, ok := v.GetKind().(*wire.Value_Text); ok {
-			parts = append(parts, string(text.Text))
-		} else {
-			parts = append(parts, fmt.Sprint(v.GetNumber()))
-		}
-	}
-	if r.GetBucket() != 0 {
-		parts = append(parts, time.Unix(0, r.GetBucket()).UTC().Format("01-02T15:04"))
-	}
-	m := r.GetMeasures()
-	return strings.Join(append(parts, fmt.Sprintf("%d/%d/%d", m.GetSent(), m.GetReceived(), m.GetRows())), " ")
-}
-
-func wantRows(t *testing.T, s *Store, q *wire.Query, want ...string) {
-	t.Helper()
-	got, _ := ask(t, s, q)
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%v (-want +got):\n%s", q, diff)
-	}
-}
-
-func compare(column string, operator wire.Compare_Operator, values ...string) *wire.Filter {
-	c := &wire.Compare{Column: column, Operator: operator}
-	for _, v := range values {
-		c.Values = append(c.Values, []byte(v))
-	}
-	return &wire.Filter{Kind: &wire.Filter_Compare{Compare: c}}
-}
-
-func equal(column string, values ...string) *wire.Filter {
-	return compare(column, wire.Compare_EQUAL, values...)
-}
-func all(filters ...*wire.Filter) *wire.Filter {
-	return &wire.Filter{Kind: &wire.Filter_All{All: &wire.Filters{Filters: filters}}}
-}
-func anyOf(filters ...*wire.Filter) *wire.Filter {
-	return &wire.Filter{Kind: &wire.Filter_Any{Any: &wire.Filters{Filters: filters}}}
-}
-func not(f *wire.Filter) *wire.Filter { return &wire.Filter{Kind: &wire.Filter_Not{Not: f}} }
-
 // queryCases are about asking.
 func queryCases() map[string]func(*testing.T, *servertest.Server) {
 	return map[string]func(*testing.T, *servertest.Server){
@@ -94,26 +35,6 @@ func queryCases() map[string]func(*testing.T, *servertest.Server) {
 		"absurd rows of one host":    absurdRows,
 		"hashes that came later":     laterHashes,
 	}
-}
-
-// sample is a store with six flows in an hour, one a packet copy that no sum should have.
-func sample(t *testing.T, server *servertest.Server) *Store {
-	t.Helper()
-	s := open(t, ours(t, server))
-	curl, ssh := process("/usr/bin/curl", "curl\x00-H\x00say \"it's\"", 1), process("/usr/bin/ssh", "ssh", 2)
-	ssh.Ruid = 0
-	copied := flow(60, ssh, 1000, 1000, "10.1.2.3", "")
-	copied.GetFlow().Layer = wire.Layer_LAYER_PACKET
-	orphan := flow(1800, ssh, 4, 40, "fe80::1", "")
-	orphan.GetFlow().Parent = nil
-	apply(t, s, batch(1, 1,
-		flow(0, curl, 1, 10, "93.184.216.34", "www.example.org"),
-		flow(60, curl, 2, 20, "93.184.216.34", "www.example.org"),
-		flow(600, curl, 3, 30, "2001:db8::7", "example.com"),
-		orphan, copied,
-		flow(3000, process("/opt/back\\slash\xff", "x", 3), 5, 50, "192.168.1.1", ""),
-	))
-	return s
 }
 
 func groupFilterAndOrder(t *testing.T, server *servertest.Server) {
@@ -390,55 +311,6 @@ func gapsAndNotices(t *testing.T, server *servertest.Server) {
 	_, page := ask(t, s, &wire.Query{What: wire.Query_NOTICES, Start: start + 1})
 	if got := page.GetNotices(); len(got) != 4 || !proto.Equal(got[0], records[3].GetNotice()) {
 		t.Errorf("notices: %v", got)
-	}
-}
-
-// bucketsFollowTheZone stores one flow whose window ends at the time given and asks for a series.
-func bucketsFollowTheZone(t *testing.T, server *servertest.Server) {
-	s := open(t, ours(t, server))
-	const layout = "2006-01-02 15:04 -0700"
-	for i, c := range []struct {
-		zone     string
-		width    time.Duration
-		at, want string
-	}{
-		{"", 24 * time.Hour, "2026-11-21 23:59 +0000", "2026-11-21 00:00 +0000"},
-		{"Europe/Berlin", 24 * time.Hour, "2026-11-21 23:30 +0000", "2026-11-22 00:00 +0100"},
-		{"Europe/Berlin", 24 * time.Hour, "2026-03-29 20:00 +0200", "2026-03-29 00:00 +0100"}, // a day of 23 hours
-		{"Europe/Berlin", 24 * time.Hour, "2026-10-25 23:30 +0100", "2026-10-25 00:00 +0200"}, // of 25
-		{"Europe/Berlin", time.Hour, "2026-10-25 02:30 +0200", "2026-10-25 02:00 +0200"},      // the hour that comes twice
-		{"Europe/Berlin", time.Hour, "2026-10-25 02:30 +0100", "2026-10-25 02:00 +0100"},
-		{"Europe/Berlin", 6 * time.Hour, "2026-03-29 05:00 +0200", "2026-03-29 00:00 +0100"},
-		{"Asia/Kolkata", time.Hour, "2026-01-01 10:20 +0530", "2026-01-01 10:00 +0530"},
-		{"", 7 * 24 * time.Hour, "2026-11-22 12:00 +0000", "2026-11-16 00:00 +0000"}, // Monday
-		{"", 5 * time.Minute, "1969-12-31 23:58 +0000", "1969-12-31 23:55 +0000"},
-	} {
-		at, err := time.Parse(layout, c.at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		domain := fmt.Sprint("case-", i)
-		r := flow(0, process("/bin/a", "a", 1), 1, 1, "1.1.1.1", domain)
-		r.GetFlow().Window.End = at.UnixNano()
-		apply(t, s, batch(1, uint64(i)+1, r))
-		zone, err := time.LoadLocation(c.zone)
-		if err != nil {
-			t.Fatal(err)
-		}
-		q := &wire.Query{Bucket: int64(c.width), Zone: c.zone, Where: equal("domain", domain)}
-		if err := s.Query(t.Context(), q, func(p *wire.QueryPage) error {
-			for _, row := range p.GetRows() {
-				if got := time.Unix(0, row.GetBucket()).In(zone).Format(layout); got != c.want {
-					t.Errorf("%s in %q by %v: got %s, want %s", c.at, c.zone, c.width, got, c.want)
-				}
-			}
-			if len(p.GetRows()) != 1 {
-				t.Errorf("%s: %d rows", c.at, len(p.GetRows()))
-			}
-			return nil
-		}); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 
