@@ -14,8 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/picosnitch/picosnitch/host/internal/api"
 	"github.com/picosnitch/picosnitch/host/internal/canary"
 	"github.com/picosnitch/picosnitch/host/internal/capture"
@@ -215,40 +213,6 @@ func (d *daemon) openIdentity(context.Context) error {
 	})
 	d.names = name.New(name.Options{})
 	return nil
-}
-
-// openHelpers makes what reads files that root must not read itself.
-func (d *daemon) openHelpers() {
-	pool, err := helper.New(helper.Options{})
-	if err != nil {
-		d.log.Warn("files of FUSE and network file systems are not hashed, and nobody asks whose a changed file is", "error", err)
-		return
-	}
-	d.helpers = pool
-	d.onClose(func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), closeBudget)
-		defer cancel()
-		return pool.Close(ctx)
-	})
-	d.owners = newOwners(pool, d.log)
-	d.onClose(func() error { d.owners.close(); return nil })
-}
-
-// maxFiles leaves descriptors for everything else.
-func (d *daemon) maxFiles() int {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return 256
-	}
-	if want := d.inForce.get().RlimitNofile; want != nil {
-		set := unix.Rlimit{Cur: uint64(*want), Max: max(limit.Max, uint64(*want))}
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &set); err != nil {
-			d.log.Warn("set RLIMIT_NOFILE", "value", *want, "error", err)
-		} else {
-			limit = set
-		}
-	}
-	return int(max(min(limit.Cur, 65536)/4, 64)) // the table may have three times as many open
 }
 
 func (d *daemon) openRecord(context.Context) error {
