@@ -86,13 +86,18 @@ func watch(t *testing.T, f *Feed, r *wire.WatchRequest) *seen {
 		s.fail(f.Watch(ctx, r, s.page))
 	}()
 	t.Cleanup(func() { cancel(); <-done })
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if f.watching() > before {
-			return s
+	await(t, "a watcher", func() bool { return f.watching() > before })
+	return s
+}
+
+// await polls for 20 seconds.
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never seen: %s", what)
 		}
 	}
-	t.Fatal("nobody watches")
-	return nil
 }
 
 func (f *Feed) watching() int {
@@ -134,16 +139,18 @@ func (s *seen) fail(err error) {
 
 func (s *seen) until(t *testing.T, what string, ok func(s *seen) bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	defer func() {
 		s.mu.Lock()
-		good := ok(s)
-		s.mu.Unlock()
-		if good {
-			return
+		defer s.mu.Unlock()
+		if t.Failed() {
+			t.Logf("%d pages, %d flows, %d records, lagged %d, %v", s.pages, s.flows, len(s.records), s.lagged, s.err)
 		}
-	}
-	t.Fatalf("never seen: %s; %d pages, %d flows, %d records, lagged %d, %v",
-		what, s.pages, s.flows, len(s.records), s.lagged, s.err)
+	}()
+	await(t, what, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return ok(s)
+	})
 }
 
 // stepped is a feed with one watcher, that looks and shows when the test says so.
@@ -267,9 +274,7 @@ func TestNothingIsComputedWhenNobodyWatches(t *testing.T) {
 	go func() {
 		watching <- f.Watch(ctx, &wire.WatchRequest{Interval: int64(shortest)}, func(*wire.WatchPage) error { return nil })
 	}()
-	for k.looks() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	await(t, "a look", func() bool { return k.looks() > 0 })
 	cancel()
 	if err := <-watching; !errors.Is(err, context.Canceled) {
 		t.Errorf("watch ended: %v", err)

@@ -99,9 +99,7 @@ func TestWatchersAreBoundedAndEndWithTheFeed(t *testing.T) {
 			ended <- f.Watch(context.Background(), &wire.WatchRequest{}, func(*wire.WatchPage) error { return nil })
 		}()
 	}
-	for f.watching() < maxWatchers {
-		time.Sleep(time.Millisecond)
-	}
+	await(t, "every watcher", func() bool { return f.watching() == maxWatchers })
 	if err := f.Watch(t.Context(), &wire.WatchRequest{}, nil); !errors.Is(err, ErrTooMany) {
 		t.Errorf("one more: %v", err)
 	}
