@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -37,7 +38,7 @@ func (t *Table) openExecutable(r openRequest) opened {
 // openThrough opens a file and compares it. One whose time has changed is of use only while somebody runs it.
 func (t *Table) openThrough(open func() (int, error), want capture.FileKey, runner *capture.Process) opened {
 	fd, err := open()
-	if err == unix.EACCES || err == unix.EPERM || err == unix.EIO {
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EIO) {
 		return opened{status: wire.HashStatus_HASH_UNREADABLE}
 	}
 	if err != nil {
