@@ -2,6 +2,7 @@ package main
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -20,7 +21,7 @@ func (d *daemon) rows(peers int) error {
 	begin := time.Now()
 	for i := range peers {
 		to := &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 2, byte(i >> 8), byte(i)}}
-		if err := unix.Sendto(fd, []byte("x"), 0, to); err != nil && err != unix.ECONNREFUSED {
+		if err := unix.Sendto(fd, []byte("x"), 0, to); err != nil && !errors.Is(err, unix.ECONNREFUSED) {
 			return err
 		}
 	}

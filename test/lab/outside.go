@@ -28,9 +28,6 @@ func (c *Case) Gaps(ctx context.Context) ([]Gap, error) { return readGaps(ctx, c
 // Compare gives one line for each difference between what must be there and what is; none means exact.
 func Compare(want []Expectation, got []Row) []Difference { return compare(want, got) }
 
-// Table prints differences for a person.
-func Table(differences []Difference) string { return table(differences) }
-
 // End ends the speaking program. What it did is expected by nobody.
 func (p *Puppet) End() error {
 	_, err := p.p.finish()
