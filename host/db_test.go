@@ -66,7 +66,7 @@ func (a *archive) Import(stream grpc.BidiStreamingServer[wire.ImportPiece, wire.
 	var whole []byte
 	for {
 		piece, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			return err
