@@ -78,7 +78,10 @@ func sized(fd int, limit int64) (st unix.Stat_t, err error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return st, fmt.Errorf("stat file: %w", err)
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > limit {
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return st, errors.New("read file: not a regular file")
+	case st.Size > limit:
 		return st, fmt.Errorf("read file: %w", unix.EFBIG)
 	}
 	return st, nil
