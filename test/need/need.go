@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Root needs a test that is run by root, to do what the words say.
+// Root is for what only root can do; to says what that is: "mount a file system".
 func Root(t testing.TB, to string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -18,7 +18,7 @@ func Root(t testing.TB, to string) {
 	}
 }
 
-// Program needs a program and gives its path. test/deps.sh installs those of the tests.
+// Program gives the path of a program. test/deps.sh installs those that the tests need.
 func Program(t testing.TB, name string) (path string) {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -28,7 +28,7 @@ func Program(t testing.TB, name string) (path string) {
 	return path
 }
 
-// Disk mounts a tmpfs for this test alone and gives its directory, for root only. options are those of mount: size=2m.
+// Disk mounts a tmpfs for this test alone, which root must run, and gives its directory. options are mount's: "size=2m".
 func Disk(t testing.TB, options string) (directory string) {
 	t.Helper()
 	Root(t, "mount a file system")
