@@ -86,7 +86,8 @@ func clientError(err error) error {
 
 // silent knows gRPC's words for a peer that does not begin to speak, before and after gRPC lost patience.
 func silent(text string) bool {
-	return strings.Contains(text, " preface: ") || strings.HasSuffix(text, "while waiting for connections to become ready")
+	return strings.Contains(text, " preface: ") || strings.Contains(text, " settings frame: ") ||
+		strings.HasSuffix(text, "while waiting for connections to become ready")
 }
 
 // printable bounds a text and takes out of it what a terminal would obey.
