@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/picosnitch/picosnitch/host/internal/api"
 	"github.com/picosnitch/picosnitch/sdk"
@@ -235,7 +236,7 @@ func settled(path string) error {
 
 // importFile hands a store a file, and tells on standard error how far it has come.
 func (c *call) importFile(ctx context.Context, store, path string) (*wire.ImportProgress, error) {
-	file, err := os.Open(path)
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // does not wait for a pipe's other end
 	if err != nil {
 		return nil, fmt.Errorf("db import: %w", err)
 	}

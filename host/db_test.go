@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -124,6 +125,10 @@ func TestTheHistoryIsLookedAfterByVerbs(t *testing.T) {
 	a := &archive{}
 	run := " --run-dir " + keepArchive(t, a)
 	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		line, want string
 		code       int
@@ -139,6 +144,8 @@ func TestTheHistoryIsLookedAfterByVerbs(t *testing.T) {
 		{"db export --format csv --since 1h --until 2h -", "is not after --since", exitUsage},
 		{"db backup " + dir, "is a directory", exitFailure},
 		{"db import " + dir, "is no file", exitUsage},
+		{"db backup " + pipe, "is no file, and would be replaced by one", exitFailure},
+		{"db import " + pipe, "is no file", exitUsage},
 		{"db import /nonexistent", "no such file", exitFailure},
 	} {
 		code, out, errs := runLine(t, c.line+run)

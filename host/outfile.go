@@ -21,8 +21,11 @@ func (c *call) createFile(path string) (*outFile, error) {
 	if path == "-" {
 		return &outFile{Writer: bufio.NewWriter(c.out)}, nil
 	}
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
+	switch info, err := os.Stat(path); {
+	case err == nil && info.IsDir():
 		return nil, fmt.Errorf("%s is a directory: name a file in it", path)
+	case err == nil && !info.Mode().IsRegular(): // a device would be gone afterwards
+		return nil, fmt.Errorf("%s is no file, and would be replaced by one: name another, or - for standard output", path)
 	}
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
 	if err != nil {
