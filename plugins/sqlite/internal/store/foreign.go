@@ -49,6 +49,8 @@ func (f *foreign) look(ctx context.Context) error {
 		return fmt.Errorf("%w: it cannot be read as a SQLite database: %w", sdk.ErrQuery, err)
 	}
 	switch {
+	case slices.Contains(columns, "window_end"):
+		return fmt.Errorf("%w: it is a history of this picosnitch already, not of 1.0.3 or 2.x", sdk.ErrQuery)
 	case slices.Contains(columns, "exe_id"):
 		f.epochs = true
 		f.query = splitQuery()

@@ -251,7 +251,10 @@ func TestFilesThatAreNoDatabasesOfPicosnitchAreRefused(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())
 	other := makeFile(t, filepath.Join(t.TempDir(), "x"), "CREATE TABLE bookmarks (y)")
-	for name, raw := range map[string][]byte{"text": []byte("hello"), "empty": nil, "another program's": other, "short": other[:len(other)/2]} {
+	ours := makeFile(t, filepath.Join(t.TempDir(), "y"), "CREATE TABLE t (contime, exe, window_end); CREATE VIEW connections AS SELECT * FROM t")
+	for name, raw := range map[string][]byte{
+		"text": []byte("hello"), "empty": nil, "another program's": other, "short": other[:len(other)/2], "this version's": ours,
+	} {
 		err := s.Import(t.Context(), name, uint64(len(raw)), bytes.NewReader(raw), func(*wire.ImportProgress) error { return nil })
 		if !errors.Is(err, sdk.ErrQuery) {
 			t.Errorf("%s: got %v, want %v", name, err, sdk.ErrQuery)
