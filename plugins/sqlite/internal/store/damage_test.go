@@ -44,6 +44,8 @@ func wantAnew(t *testing.T, s *Store) {
 	t.Helper()
 	if aside, _ := filepath.Glob(s.path + ".corrupt-*Z"); len(aside) != 1 {
 		t.Errorf("set aside: %q", aside)
+	} else if err := s.Health(t.Context()); err == nil || !strings.Contains(err.Error(), "set aside as "+aside[0]) {
+		t.Errorf("health: %v", err)
 	}
 	apply(t, s, newGenerator(1).batch(100))
 	wantValue(t, s, "100", "SELECT count(*) FROM flows")

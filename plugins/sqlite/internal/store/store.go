@@ -56,6 +56,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	trouble error // of the last Apply or step of retention, guarded by mu
+	loss    error // a damaged file was set aside, guarded by mu
 }
 
 // New makes a store that has opened nothing yet.
@@ -165,11 +166,23 @@ func (s *Store) openWriter() (*conn, error) {
 	case !s.daemon():
 		return nil, fmt.Errorf("%s is damaged, the daemon will set it aside and begin a new one: %w", s.path, err)
 	}
-	if moved, err = setAsideCorrupt(s.path); err != nil {
-		return nil, fmt.Errorf("set damaged file aside: %w", err)
+	if err := s.setAside(err); err != nil {
+		return nil, err
 	}
-	slog.Error("sqlite: a damaged file was set aside, a new one begins", "path", s.path, "now", moved)
 	return openWriter(s.driver, s.path)
+}
+
+// setAside moves the damaged file, which is not open, out of the way of a new one.
+func (s *Store) setAside(damage error) error {
+	moved, err := setAsideCorrupt(s.path)
+	if err != nil {
+		return fmt.Errorf("set damaged file aside: %w", err)
+	}
+	slog.Error("sqlite: the damaged file was set aside, a new one begins", "path", s.path, "now", moved, "error", damage)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loss = fmt.Errorf("the history was damaged and is set aside as %s, a new one has begun; this is told until the plugin is started again", moved)
+	return nil
 }
 
 // Watermarks tells what is stored of this host's epochs; nothing while the file cannot be opened, or is damaged there.
@@ -256,28 +269,30 @@ func (s *Store) apply(ctx context.Context, b *sdk.Batch) error {
 
 // replace sets the open file aside, which turned out to be damaged, and begins a new one. The caller has the turn.
 func (s *Store) replace(ctx context.Context, damage error) error {
-	slog.Error("sqlite: the file is damaged", "path", s.path, "error", damage)
 	if err := s.close(); err != nil {
 		slog.Warn("sqlite: close the damaged file", "error", err)
 	}
-	moved, err := setAsideCorrupt(s.path)
-	if err != nil {
-		return fmt.Errorf("set damaged file aside: %w", err)
+	if err := s.setAside(damage); err != nil {
+		return err
 	}
-	slog.Error("sqlite: the damaged file was set aside, a new one begins", "now", moved)
 	return s.open(ctx)
 }
 
-// Health tells what hinders storing.
+// Health tells what hinders storing, or that what was stored is damaged.
 func (s *Store) Health(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.importing.mu.Lock()
 	defer s.importing.mu.Unlock()
-	if s.trouble == nil && s.importing.err != nil {
+	switch {
+	case s.trouble != nil:
+		return s.trouble
+	case s.loss != nil:
+		return s.loss
+	case s.importing.err != nil:
 		return fmt.Errorf("take over %s: %w", oldFile, s.importing.err)
 	}
-	return s.trouble
+	return nil
 }
 
 // Metrics tells sizes, and how far an import in the background is, for [sdk.Meter].
