@@ -205,7 +205,7 @@ func (c *Case) talk(bytes int) {
 	v.finish()
 }
 
-// disk is a file system of a few megabytes.
+// disk is a file system of some megabytes: the daemon under test also stores what others do on this machine meanwhile.
 type disk struct {
 	t    *testing.T
 	path string
@@ -217,7 +217,7 @@ func smallDisk(t *testing.T, path string) *disk {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	how := fmt.Sprintf("size=8m,mode=0700,uid=%d,gid=%d", ownerUID, ownerUID)
+	how := fmt.Sprintf("size=64m,mode=0700,uid=%d,gid=%d", ownerUID, ownerUID)
 	if err := unix.Mount("lab", path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, how); err != nil {
 		t.Fatalf("mount a small disk: %v", err)
 	}
