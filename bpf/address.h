@@ -4,6 +4,17 @@
 
 #include "socket.h"
 
+/* The cookie of the socket that is called: the kernel is asked for it only if the socket has none yet. */
+static __always_inline __u64 called_cookie(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	__u64 cookie = 0;
+
+	if (sk && can_follow())
+		cookie = follow_as(struct sock_common, sk)->skc_cookie.counter;
+	return cookie ? cookie : bpf_get_socket_cookie(ctx);
+}
+
 static __always_inline int on_address(struct bpf_sock_addr *ctx, int v6, int sending)
 {
 	struct named_peer peer = { .fresh = 1, .sending = sending };
@@ -11,7 +22,7 @@ static __always_inline int on_address(struct bpf_sock_addr *ctx, int v6, int sen
 
 	if (!active())
 		return 1;
-	peer.socket = bpf_get_socket_cookie(ctx);
+	peer.socket = called_cookie(ctx);
 	peer.port = bpf_ntohs((__u16)ctx->user_port);
 	if (v6) {
 		words[0] = ctx->user_ip6[0];

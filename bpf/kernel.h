@@ -48,8 +48,10 @@ enum {
 	TCP_ESTABLISHED = 1,
 	TCP_SYN_SENT = 2,
 	TCP_SYN_RECV = 3,
+	TCP_TIME_WAIT = 6,
 	TCP_CLOSE = 7,
 	TCP_LISTEN = 10,
+	TCP_NEW_SYN_RECV = 12,
 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -164,6 +166,7 @@ struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u32 copied_seq;
 	__u32 rcv_nxt;
+	__u64 bytes_acked;
 	_Bool is_mptcp; /* a path of an MPTCP socket */
 };
 
@@ -395,3 +398,9 @@ struct bpf_iter__task_file {
 };
 
 #pragma clang attribute pop
+
+/* Has the verifier let an address be followed as that of a type, which costs nothing. Not before 6.2. */
+extern void *bpf_rdonly_cast(const void *address, __u32 type) __ksym __weak;
+
+#define can_follow() (bpf_rdonly_cast)
+#define follow_as(type, address) ((type *)bpf_rdonly_cast(address, bpf_core_type_id_kernel(type)))

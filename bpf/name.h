@@ -136,6 +136,23 @@ static __always_inline void on_answer(struct __sk_buff *skb, struct bpf_sock *sk
 	hand_over(skb, about, at, offset);
 }
 
+/* Whether this side has said so much that no greeting is to come. Of a socket that is not a TCP socket of its own: yes. */
+static __always_inline int past_greeting(struct bpf_sock *sk)
+{
+	struct bpf_tcp_sock *tcp;
+	__u64 acknowledged;
+
+	if (sk->state == TCP_NEW_SYN_RECV || sk->state == TCP_TIME_WAIT)
+		return 1; /* less than a socket */
+	if (can_follow()) {
+		acknowledged = follow_as(struct tcp_sock, sk)->bytes_acked;
+		barrier_var(acknowledged); /* or both reads become one, of a pointer that 6.1 does not know */
+		return acknowledged > GREETING_BYTES;
+	}
+	tcp = bpf_tcp_sock(sk);
+	return !tcp || tcp->bytes_acked > GREETING_BYTES;
+}
+
 #define ACKNOWLEDGEMENT 80 /* no packet without data is longer, and no greeting is shorter */
 
 /*
@@ -144,7 +161,6 @@ static __always_inline void on_answer(struct __sk_buff *skb, struct bpf_sock *sk
  */
 static __always_inline void on_greeting(struct __sk_buff *skb, struct bpf_sock *sk)
 {
-	struct bpf_tcp_sock *so_far;
 	struct socket_state *state;
 	struct payload *about;
 	struct tcp_header *tcp;
@@ -153,8 +169,7 @@ static __always_inline void on_greeting(struct __sk_buff *skb, struct bpf_sock *
 
 	if (skb->len < ACKNOWLEDGEMENT && sk->state != TCP_SYN_SENT)
 		return;
-	so_far = bpf_tcp_sock(sk);
-	if (!so_far || so_far->bytes_acked > GREETING_BYTES)
+	if (past_greeting(sk))
 		return;
 	state = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (!state || !state->greeting || !active())

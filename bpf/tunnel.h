@@ -21,18 +21,13 @@ struct outer {
 	struct flow flow;
 };
 
-/* Has the verifier let a pointer be followed as that of a type, which costs nothing. Not before 6.2. */
-extern void *bpf_rdonly_cast(const void *address, __u32 type) __ksym __weak;
-
 /* The port that a TCP or UDP packet comes from; 0 if it cannot be read. */
 static __always_inline __u16 source_port(const struct sk_buff *skb)
 {
 	struct udphdr *header = (struct udphdr *)(skb->head + skb->transport_header); /* a TCP header begins alike */
 
-	if (bpf_rdonly_cast) {
-		header = bpf_rdonly_cast(header, bpf_core_type_id_kernel(struct udphdr));
-		return bpf_ntohs(header->source);
-	}
+	if (can_follow())
+		return bpf_ntohs(follow_as(struct udphdr, header)->source);
 	return bpf_ntohs(BPF_CORE_READ(header, source));
 }
 
