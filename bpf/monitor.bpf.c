@@ -296,18 +296,20 @@ int arrive(struct __sk_buff *skb)
 #define PROTOCOLS 512 /* a raw socket has its protocol, which is less, where others have their port */
 
 /*
- * Packets that leave: those of raw and ICMP sockets, and the first bytes of TLS and QUIC. Of almost every packet it can be
- * told without a helper that its socket is not raw.
+ * Packets that leave: those of raw and ICMP sockets, questions to name servers, and the first bytes of TLS and QUIC. Of almost
+ * every packet it can be told without a helper that its socket is not raw.
  */
 SEC("cgroup_skb/egress")
 int depart(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk, *full;
+	__u32 transport;
 	__u8 protocol = 0;
+	__u16 port;
 
 	if (!sk)
 		return 1;
-	transport_of(skb, &protocol);
+	transport = transport_of(skb, &protocol);
 	if (sk->src_port < PROTOCOLS || (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)) {
 		full = bpf_sk_fullsock(sk);
 		if (!full)
@@ -317,10 +319,15 @@ int depart(struct __sk_buff *skb)
 			return 1;
 		}
 	}
-	if (protocol == IPPROTO_TCP)
+	if (protocol == IPPROTO_TCP) {
 		on_greeting(skb, sk);
-	else if (protocol == IPPROTO_UDP)
-		on_quic(skb);
+	} else if (protocol == IPPROTO_UDP) {
+		port = port_at(skb, transport + 2);
+		if (port == PORT_DNS)
+			on_ask(sk);
+		else if (port == PORT_QUIC)
+			on_quic(skb, transport);
+	}
 	return 1;
 }
 

@@ -203,17 +203,36 @@ static __always_inline void on_greeting(struct __sk_buff *skb, struct bpf_sock *
 	hand_over(skb, about, at, offset);
 }
 
+/* A question to a name server is about to leave, in the context of its sender: the answer is for him. */
+static __always_inline void on_ask(struct bpf_sock *sk)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct socket_state *state;
+
+	sk = bpf_sk_fullsock(sk);
+	if (!sk || !active())
+		return;
+	state = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!state) {
+		lost(LOSS_SOCKET_STORAGE, 0, 0);
+		return;
+	}
+	process_of(task, &state->owner);
+	state->uid = task->real_cred->uid.val;
+	if (can_follow())
+		state->netns = follow_as(struct sock_common, sk)->skc_net.net->ns.inum;
+	else
+		state->netns = BPF_CORE_READ(task, nsproxy, net_ns, ns.inum);
+}
+
 /* A long-header packet to the port of QUIC, in the context of its sender. */
-static __always_inline void on_quic(struct __sk_buff *skb)
+static __always_inline void on_quic(struct __sk_buff *skb, __u32 transport)
 {
 	struct task_struct *task;
 	struct payload *about;
-	__u32 zero = 0, transport;
-	__u8 protocol = 0, first;
+	__u32 zero = 0;
+	__u8 first;
 
-	transport = transport_of(skb, &protocol);
-	if (!transport || protocol != IPPROTO_UDP || port_at(skb, transport + 2) != PORT_QUIC)
-		return;
 	if (bpf_skb_load_bytes(skb, transport + 8, &first, 1) || (first & QUIC_LONG_HEADER) != QUIC_LONG_HEADER)
 		return;
 	about = bpf_map_lookup_elem(&abouts, &zero);

@@ -243,8 +243,6 @@ static __always_inline int on_send(struct sock *sk, int length)
 		departed_to(sk, &key);
 	}
 	set_caller(sk, task, &key, &c);
-	if (key.peer_port == PORT_DNS && udp(sk))
-		claim(sk, &key.process); /* for the answer */
 	count_flow(sk, ctl, &key, &c);
 	return 0;
 }

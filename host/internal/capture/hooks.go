@@ -52,7 +52,7 @@ func hooks() []hook {
 		{"peers of IPv6 datagrams that are sent", false, cgroup(kernelProgSendToV6)},
 		{"peers of IPv4 datagrams that are received", false, cgroup(kernelProgReceiveV4)},
 		{"peers of IPv6 datagrams that are received", false, cgroup(kernelProgReceiveV6)},
-		{"peers of raw and ICMP sockets that send, and names in TLS and QUIC", false, cgroup(kernelProgDepart)},
+		{"peers of raw and ICMP sockets that send, and names", false, cgroup(kernelProgDepart)},
 		{"peers of raw and ICMP sockets that receive", false, tracepoint(kernelProgPacketCopy)},
 		{"bytes that leave a TCP socket by splice, sendfile or mapping", false, []way{
 			{name: "tracepoint and fexit", programs: []string{kernelProgTcpSpaceBeside, kernelProgSpliceRead}},
