@@ -210,6 +210,24 @@ func TestOnlySocketFlowsAndExecutionsAreConnections(t *testing.T) {
 	wantValue(t, s, "listen", "SELECT kind FROM events")
 }
 
+func TestNamesThatAreNeverTheDomainAreStoredToo(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	named := func(n int64, name string, source wire.NameSource) *wire.Record {
+		r := flow(n, process("/bin/a", "a", 1), 1, 1, "1.1.1.1", "")
+		d := &wire.Domain{Name: &wire.Text{Value: []byte(name)}, Source: source, Age: 7, Scope: "host"}
+		r.GetFlow().Domain, r.GetFlow().Domains = nil, []*wire.Domain{d}
+		if source == wire.NameSource_NAME_SOURCE_SNI {
+			r.GetFlow().Domain = d
+		}
+		return r
+	}
+	apply(t, s, batch(1, 1, named(0, "www.example.org", wire.NameSource_NAME_SOURCE_SNI), named(1, "ptr.example.org", wire.NameSource_NAME_SOURCE_PTR)))
+	wantValue(t, s, "1", "SELECT count(*) FROM connections WHERE domain = ''")
+	wantValue(t, s, "org.example.ptr ptr 7 host", `SELECT group_concat(x.value || ' ' || d.source || ' ' || d.age || ' ' || d.scope)
+		FROM flow_domains d JOIN texts x ON x.id = d.domain`)
+}
+
 func TestDeletingFromConnectionsDeletesTheRowAndNothingElseIsPossible(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())

@@ -88,7 +88,7 @@ func (w *writer) rare(l *load, id int64, f *wire.Flow) {
 			return err
 		})
 	}
-	if len(f.GetDomains()) > 1 {
+	if names := len(f.GetDomains()); names > 1 || names == 1 && f.GetDomain() == nil {
 		l.after = append(l.after, func() error { return w.domains(id, f) })
 	}
 }
