@@ -8,7 +8,8 @@
 //     system user received (a resolver) to all, one that an ordinary user received to the processes of that user only,
 //     since any program can send itself answers. So an answer on the loopback leg of a stub resolver belongs to the
 //     client, and the same answer on the outer leg to the resolver;
-//   - a server name belongs to the one socket it was sent over.
+//   - a server name belongs to the one socket it was sent over;
+//   - a reverse look-up, which others make, belongs to the address wherever it is used, and is never a flow's single name.
 //
 // A name is forgotten when its time to live and a grace are over, but a connection that was made before keeps it while it
 // lives. Addresses that are shared keep several names, the newest first. Loopback, link-local, unspecified, broadcast and

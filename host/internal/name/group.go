@@ -16,6 +16,9 @@ type place struct {
 	user    uint32 // when process and socket are zero: whose neighbours are told; 0 stands for everyone
 }
 
+// reverse is where a reverse look-up counts: everywhere, since it says nothing but whose the address is.
+func reverse(address netip.Addr) place { return place{address: address} }
+
 // evidence is one name of a place's address.
 type evidence struct {
 	name    string

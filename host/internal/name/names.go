@@ -61,7 +61,7 @@ func Rank(source wire.NameSource) int {
 // it said, then what its neighbours were told; of equal sources the newest first, and aliases last. The result is the
 // caller's. It has the form that record.Options.Domains takes; see Window for the time.
 func (t *Table) Names(f *capture.Flow) []*wire.Domain {
-	address, ok := nameable(f.Remote.Addr())
+	address, ok := Nameable(f.Remote.Addr())
 	if !ok {
 		return nil
 	}
@@ -120,6 +120,11 @@ func (t *Table) findLocked(f *capture.Flow, address netip.Addr, by *lineage) []f
 		if old == nil || !slices.Equal(names, old.value.names) {
 			t.keepLocked(f, address, old, names, until)
 		}
+	}
+	had = len(names)
+	// These are never kept: they came because there were no others, and must not stand in the way of others.
+	if names = t.collectLocked(names, reverse(address), t.latest+slack); len(names) > had {
+		names = tidy(names)
 	}
 	t.scratch = names
 	return names
@@ -200,7 +205,10 @@ func (t *Table) domains(names []found) []*wire.Domain {
 	out := make([]*wire.Domain, len(names))
 	for i, n := range names {
 		scope := "process"
-		if n.netns {
+		switch {
+		case n.source == wire.NameSource_NAME_SOURCE_PTR:
+			scope = "host"
+		case n.netns:
 			scope = "netns"
 		}
 		out[i] = &wire.Domain{

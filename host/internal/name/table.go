@@ -57,7 +57,7 @@ func (t *Table) Lookup(o Owner, host string, addresses []netip.Addr, time int64)
 
 // Learn takes up one fact. What can be no name, and addresses that can have none, are counted and dropped.
 func (t *Table) Learn(f Fact) {
-	address, ok := nameable(f.Address)
+	address, ok := Nameable(f.Address)
 	name, good := hostname(f.Name)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -97,8 +97,10 @@ func (t *Table) scopes(f Fact) (own, shared place) {
 		return process, neighbours
 	case wire.NameSource_NAME_SOURCE_SNI, wire.NameSource_NAME_SOURCE_SNI_OUTER:
 		return socket, socket
-	case wire.NameSource_NAME_SOURCE_DNS_NAMESPACE, wire.NameSource_NAME_SOURCE_PTR:
+	case wire.NameSource_NAME_SOURCE_DNS_NAMESPACE:
 		return neighbours, neighbours
+	case wire.NameSource_NAME_SOURCE_PTR:
+		return reverse(f.Address), reverse(f.Address)
 	}
 	return place{}, place{}
 }

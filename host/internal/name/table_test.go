@@ -90,7 +90,7 @@ func TestNamesComeInTheOrderOfTheRule(t *testing.T) {
 		"sni.example sni process 70s",
 		"neighbour.example neighbour netns 40s",
 		"other.example neighbour netns 50s",
-		"reverse.example ptr netns 39s",
+		"reverse.example ptr host 39s",
 		"outer.example outer process 70s",
 	)
 }
@@ -112,6 +112,28 @@ func TestWhoIsToldAName(t *testing.T) {
 	want(t, "root", table.Names(flow(root, web, 10)), "resolver.example neighbour netns 0s")
 	want(t, "another namespace", table.Names(flow(elsewhere, web, 11)))
 	want(t, "another address", table.Names(flow(user, "93.184.215.15", 12)))
+}
+
+func TestReverseLookUpsCountEverywhereAndStandInNobodysWay(t *testing.T) {
+	t.Parallel()
+	table := New(Options{})
+	me, elsewhere := owner(1, 1000), owner(2, 0)
+	elsewhere.NetNS = 2
+	learn(table, Owner{}, ptr, "one.example", web, 1, time.Hour)
+	learn(table, Owner{}, ptr, "two.example", web, 1, time.Hour)
+	window(table, second, 2*second)
+	both := []string{"one.example ptr host 1s", "two.example ptr host 1s"}
+	want(t, "a connection", table.Names(flow(me, web, 7)), both...)
+	want(t, "another network namespace", table.Names(flow(elsewhere, web, 8)), both...)
+
+	table.Lookup(me, "two.example", []netip.Addr{netip.MustParseAddr(web)}, 60*second)
+	window(table, 60*second, 61*second)
+	want(t, "the connection, once a better name is known", table.Names(flow(me, web, 7)),
+		"two.example getaddrinfo process 1s", "one.example ptr host 60s")
+
+	window(table, 4000*second, 4001*second)
+	want(t, "after the life of a reverse look-up", table.Names(flow(elsewhere, web, 8)))
+	want(t, "the same of the connection", table.Names(flow(me, web, 7)), "two.example getaddrinfo process 3941s")
 }
 
 func TestFactsWithoutAnOwnerBelongToNobody(t *testing.T) {

@@ -11,9 +11,9 @@ const maxName = 253
 // maxAliases of a name are kept as candidates.
 const maxAliases = 4
 
-// nameable tells whether an address can have a name, and gives the form in which it is looked up. An address that means
+// Nameable tells whether an address can have a name, and gives the form in which it is looked up. An address that means
 // another host in another place or moment cannot: a single answer "127.0.0.1" would name all local traffic.
-func nameable(a netip.Addr) (netip.Addr, bool) {
+func Nameable(a netip.Addr) (netip.Addr, bool) {
 	a = a.Unmap()
 	switch {
 	case !a.IsValid(), a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a.IsLinkLocalUnicast():
