@@ -13,12 +13,19 @@ const (
 	offsetNumber = 0
 	offsetArch   = 4
 	offsetArg0   = 16
+	offsetArg1   = 24
 )
 
-// confine forbids this whole process what no helper needs: sockets, name spaces, other processes' memory, changes to files,
-// and unless it may run programs (rpm), new processes. The calls fail with EPERM, in programs that it starts too.
-func confine(mayRun bool) error {
-	filter := program(mayRun)
+// needs are what some helpers need and others do not.
+type needs struct {
+	programs bool // to run one (rpm)
+	resolver bool // to ask one: TCP and UDP sockets that connect
+}
+
+// confine forbids this whole process what no helper needs: name spaces, other processes' memory, changes to files; and unless
+// it is said to need them, sockets and new processes. The calls fail with EPERM, in programs that it starts too.
+func confine(n needs) error {
+	filter := program(n)
 	p := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	// TSYNC: for the threads that the runtime has made already, too.
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC,
@@ -32,7 +39,7 @@ func confine(mayRun bool) error {
 // refused are the calls that every machine has and no helper needs.
 func refused() []uint32 {
 	return append([]uint32{
-		unix.SYS_SOCKET, unix.SYS_SOCKETPAIR, unix.SYS_CONNECT, unix.SYS_BIND, unix.SYS_SENDTO, unix.SYS_SENDMSG,
+		unix.SYS_SOCKETPAIR, unix.SYS_BIND, unix.SYS_LISTEN, unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_SENDMMSG,
 		unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_PIDFD_GETFD, unix.SYS_KCMP,
 		unix.SYS_UNSHARE, unix.SYS_SETNS, unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_PIVOT_ROOT, unix.SYS_CHROOT,
 		unix.SYS_OPEN_TREE, unix.SYS_MOVE_MOUNT, unix.SYS_FSOPEN, unix.SYS_FSCONFIG, unix.SYS_FSMOUNT, unix.SYS_MOUNT_SETATTR,
@@ -46,9 +53,12 @@ func refused() []uint32 {
 }
 
 // program is the filter: each refused call jumps to the refusal at the end, all else is allowed.
-func program(mayRun bool) []unix.SockFilter {
+func program(n needs) []unix.SockFilter {
 	numbers := refused()
-	if !mayRun {
+	if !n.resolver {
+		numbers = append(numbers, unix.SYS_SOCKET, unix.SYS_CONNECT)
+	}
+	if !n.programs {
 		numbers = append(numbers, unix.SYS_EXECVE, unix.SYS_EXECVEAT)
 		numbers = append(numbers, forksHere()...)
 	}
@@ -59,7 +69,10 @@ func program(mayRun bool) []unix.SockFilter {
 	for _, number := range numbers {
 		p = append(p, jump(unix.BPF_JEQ, number, 0, 1), result(unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM)))
 	}
-	if !mayRun {
+	if n.resolver {
+		p = append(p, internetSocket()...)
+	}
+	if !n.programs {
 		p = append(p,
 			// Its flags lie in memory, where a filter cannot look: whoever tries it falls back to clone.
 			jump(unix.BPF_JEQ, unix.SYS_CLONE3, 0, 1), result(unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS)),
@@ -68,6 +81,19 @@ func program(mayRun bool) []unix.SockFilter {
 		)
 	}
 	return append(p, result(unix.SECCOMP_RET_ALLOW))
+}
+
+// internetSocket decides on socket(2), and passes over every other call.
+func internetSocket() []unix.SockFilter {
+	const kind = 0xf // the other bits of a socket's type are flags
+	return []unix.SockFilter{
+		jump(unix.BPF_JEQ, unix.SYS_SOCKET, 0, 9),
+		load(offsetArg0), jump(unix.BPF_JEQ, unix.AF_INET, 1, 0), jump(unix.BPF_JEQ, unix.AF_INET6, 0, 4),
+		load(offsetArg1), {Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: kind},
+		jump(unix.BPF_JEQ, unix.SOCK_STREAM, 2, 0), jump(unix.BPF_JEQ, unix.SOCK_DGRAM, 1, 0),
+		result(unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)),
+		result(unix.SECCOMP_RET_ALLOW),
+	}
 }
 
 // x32 marks the numbers of amd64's second table.

@@ -47,7 +47,7 @@ func serve() error {
 	if err := limit(o.CPUSeconds, o.MemoryMB); err != nil {
 		return err
 	}
-	if err := confine(o.Packages != nil); err != nil {
+	if err := confine(needs{programs: o.Packages != nil, resolver: o.Reverse != nil}); err != nil {
 		return err
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(o.answer()); err != nil {
@@ -64,6 +64,8 @@ func (o order) answer() reply {
 		return o.Packages.answer()
 	case o.Symbol != nil:
 		return o.Symbol.answer()
+	case o.Reverse != nil:
+		return o.Reverse.answer()
 	}
 	return reply{Problem: problemUnreadable, Error: "an order without a question"}
 }

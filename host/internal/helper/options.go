@@ -2,6 +2,7 @@ package helper
 
 import (
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/picosnitch/picosnitch/host/internal/packages"
@@ -37,10 +38,12 @@ type Options struct {
 	Timeout      time.Duration // from start to answer of one helper; 60 s
 	Grace        time.Duration // for a killed helper to be gone before it counts as abandoned; 1 s
 	MemoryMB     int           // RLIMIT_DATA of a helper; 160, of which the runtime reserves half
-	PackagesUID  uint32        // whose rights are used on package databases, best a user's with no other processes; 65534
+	PackagesUID  uint32        // whose rights are used for what everybody may know, best a user's with no other processes; 65534
 	PackagesGID  uint32        // 65534
 	// Packages says where the databases are; zero for this machine's. MaxBytes in it counts for nothing.
 	Packages packages.Options
+	// Resolver is asked for the names of addresses; zero for those of /etc/resolv.conf.
+	Resolver netip.AddrPort
 }
 
 func (o *Options) fill() {

@@ -68,6 +68,7 @@ type order struct {
 	Hash       *hashOrder     `json:"hash,omitempty"`
 	Packages   *packagesOrder `json:"packages,omitempty"`
 	Symbol     *symbolOrder   `json:"symbol,omitempty"`
+	Reverse    *reverseOrder  `json:"reverse,omitempty"`
 }
 
 type hashOrder struct {
@@ -87,11 +88,12 @@ const fileFD = 3
 
 // reply is what a helper writes: an answer, or a problem, or for packages both.
 type reply struct {
-	Hash    *HashAnswer `json:"hash,omitempty"`
-	Owner   *ownerReply `json:"owner,omitempty"`
-	Symbol  *uint64     `json:"symbol,omitempty"`
-	Problem problem     `json:"problem,omitempty"`
-	Error   string      `json:"error,omitempty"` // in words
+	Hash    *HashAnswer     `json:"hash,omitempty"`
+	Owner   *ownerReply     `json:"owner,omitempty"`
+	Symbol  *uint64         `json:"symbol,omitempty"`
+	Reverse []ReverseAnswer `json:"reverse,omitempty"`
+	Problem problem         `json:"problem,omitempty"`
+	Error   string          `json:"error,omitempty"` // in words
 }
 
 // ownerReply carries the texts of an owner as bytes.

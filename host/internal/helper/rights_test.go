@@ -131,13 +131,21 @@ const confinedVerb = "confined"
 
 // tryForbidden prints what was possible.
 func tryForbidden(args []string) int {
-	file, mayRun := args[0], args[1] == "run"
-	if err := errors.Join(unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), confine(mayRun)); err != nil {
+	file, n := args[0], needs{programs: args[1] == "run", resolver: args[1] == "ask"}
+	if err := errors.Join(unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), confine(n)); err != nil {
 		fmt.Println(err)
 		return 1
 	}
-	_, err := net.DialTimeout("tcp", "127.0.0.1:1", time.Second)
-	report("socket", err)
+	_, err := net.DialTimeout("tcp4", "127.0.0.1:1", time.Second)
+	report("tcp", tried(err))
+	_, err = net.DialTimeout("udp6", "[::1]:1", time.Second)
+	report("udp", tried(err))
+	_, err = net.ListenPacket("udp4", "127.0.0.1:0")
+	report("bind", err)
+	for _, kind := range [][2]int{{unix.AF_UNIX, unix.SOCK_STREAM}, {unix.AF_NETLINK, unix.SOCK_RAW}, {unix.AF_INET, unix.SOCK_SEQPACKET}} {
+		_, err = unix.Socket(kind[0], kind[1]|unix.SOCK_CLOEXEC, 0)
+		report(fmt.Sprint("socket ", kind), err)
+	}
 	report("remove", os.Remove(file))
 	report("chmod", os.Chmod(file, 0o777))
 	report("unshare", unix.Unshare(unix.CLONE_NEWUSER))
@@ -154,17 +162,27 @@ func tryForbidden(args []string) int {
 	return 0
 }
 
+// tried is nil if the peer itself refused.
+func tried(err error) error {
+	if errors.Is(err, unix.ECONNREFUSED) {
+		return nil
+	}
+	return err
+}
+
 func report(what string, err error) { fmt.Println(what, err == nil, errors.Is(err, unix.EPERM)) }
 
 func TestConfinedProcessCanReadAndNotMuchElse(t *testing.T) {
 	t.Parallel()
 	file := write(t, filepath.Join(place(t), "x"), "", 0, 0o644)
-	for mode, want := range map[string]string{"": "run false true", "run": "run true false"} {
+	const no, yes = " false true\n", " true false\n"
+	for mode, c := range map[string]struct{ internet, run string }{"": {no, no}, "run": {no, yes}, "ask": {yes, no}} {
 		out, err := exec.CommandContext(t.Context(), "/proc/self/exe", confinedVerb, file, mode).CombinedOutput()
 		must(t, err)
-		all := "socket false true\nremove false true\nchmod false true\nunshare false true\n" + want + "\nread true false\n"
-		if string(out) != all {
-			t.Errorf("mode %q: got\n%s\nwant\n%s", mode, out, all)
+		want := "tcp" + c.internet + "udp" + c.internet + "bind" + no + "socket [1 1]" + no + "socket [16 3]" + no + "socket [2 5]" + no +
+			"remove" + no + "chmod" + no + "unshare" + no + "run" + c.run + "read" + yes
+		if string(out) != want {
+			t.Errorf("mode %q: got\n%s\nwant\n%s", mode, out, want)
 		}
 	}
 }
