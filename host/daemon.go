@@ -27,6 +27,7 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/marks"
 	"github.com/picosnitch/picosnitch/host/internal/name"
 	"github.com/picosnitch/picosnitch/host/internal/record"
+	"github.com/picosnitch/picosnitch/host/internal/reverse"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor"
 	"github.com/picosnitch/picosnitch/host/internal/unit"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
@@ -63,6 +64,7 @@ type daemon struct {
 	table      *identity.Table
 	names      *name.Table
 	libraries  *library.Libraries // nil as helpers
+	reverse    *reverse.Asker     // nil likewise
 	recorder   *scribe
 	feed       *live.Feed
 	pipeline   *pipeline
@@ -276,9 +278,10 @@ func (d *daemon) note(text string)  { d.recorder.Note(text) }
 
 func (d *daemon) openPipeline(context.Context) error {
 	d.openLibraries()
+	d.openReverse()
 	d.pipeline = &pipeline{
 		source: d.source, last: d.position, table: d.table, names: d.names, libraries: d.libraries, recorder: d.recorder, journal: d.journal, log: d.log,
-		feed: d.feed, seen: d.seen,
+		feed: d.feed, seen: d.seen, reverse: d.reverse,
 		hold: min(d.interval()/2, 5*time.Second), everyExe: d.inForce.get().EveryExe, now: time.Now, between: make(chan func(), 1),
 	}
 	d.openWatch()

@@ -15,6 +15,7 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/library"
 	"github.com/picosnitch/picosnitch/host/internal/live"
 	"github.com/picosnitch/picosnitch/host/internal/name"
+	"github.com/picosnitch/picosnitch/host/internal/reverse"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -32,8 +33,9 @@ type pipeline struct {
 	names     *name.Table
 	libraries *library.Libraries // nil: those of containers are not followed
 	recorder  *scribe
-	feed      *live.Feed   // nil: nobody can watch
-	seen      *executables // nil: nobody may ask for executables
+	feed      *live.Feed     // nil: nobody can watch
+	seen      *executables   // nil: nobody may ask for executables
+	reverse   *reverse.Asker // nil: addresses are not looked up
 	journal   *journal.Journal
 	log       *slog.Logger
 	hold      time.Duration // how long a window waits for hashes
@@ -161,6 +163,7 @@ func (p *pipeline) finish(ctx context.Context, w *capture.Window, execs []*captu
 	}
 	records = append(records, recorder.Window(w, p.table.Lineage)...)
 	p.show(w, records)
+	p.reverse.Window(w, records)
 	records = append(records, p.takeExtra()...)
 	p.watch.told(records)
 	if err := p.append(ctx, records, w); err != nil {

@@ -81,6 +81,7 @@ func (d *daemon) reload() {
 	d.tellEdited(changed)
 	d.server.SetGroup(loaded.Config.Host.GroupName())
 	d.seen.enable(d.mayOpen(loaded.Config))
+	d.reverse.Enable(loaded.Config.Host.ReverseDNS)
 	if err := d.reconfigureRecords(loaded.Config, changed); err != nil {
 		d.fault("configuration: " + err.Error())
 	}

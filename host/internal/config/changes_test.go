@@ -101,6 +101,7 @@ func TestHostSettingsAndNewFieldsHaveRanges(t *testing.T) {
 		`{"Plugins": {"host": {"config": {"group": "a b"}}}}`:       "is not the name of a group",
 		`{"Plugins": {"host": {"config": {"journal_mb": 1}}}}`:      "must be from 16 to 65536",
 		`{"Plugins": {"host": {"config": {"journal_days": 9999}}}}`: "must be from 1 to 3650",
+		`{"Plugins": {"host": {"config": {"reverse_dns": 1}}}}`:     "must be true or false",
 		`{"Plugins": {"a": {"listen": "localhost:80"}}}`:            "must be \"address:port\"",
 		`{"Plugins": {"a": {"listen": "127.0.0.1:80"}}}`:            "must be \"address:port\"",
 		`{"Plugins": {"a": {"idle_seconds": 1}}}`:                   "must be from 10 to 86400",
@@ -111,12 +112,15 @@ func TestHostSettingsAndNewFieldsHaveRanges(t *testing.T) {
 			t.Errorf("%s: %v, want %q", data, problems, want)
 		}
 	}
-	c, problems := Load([]byte(`{"Plugins": {"host": {"config": {"group": "wheel", "journal_mb": 64}}, "dash": {"listen": "[::1]:5100"}}}`))
-	if len(problems) > 0 || c.Host.GroupName() != "wheel" || c.Host.JournalMB != 64 || c.Host.JournalDays != 7 {
+	c, problems := Load([]byte(`{"Plugins": {"host": {"config": {"group": "wheel", "journal_mb": 64, "reverse_dns": true}}, "dash": {"listen": "[::1]:5100"}}}`))
+	if len(problems) > 0 || c.Host.GroupName() != "wheel" || c.Host.JournalMB != 64 || c.Host.JournalDays != 7 || !c.Host.ReverseDNS {
 		t.Errorf("%v %+v", problems, c.Host)
 	}
 	if Defaults().Host.GroupName() != defaultGroup {
 		t.Error("no default group")
+	}
+	if Defaults().Host.ReverseDNS {
+		t.Error("reverse DNS makes traffic that nobody ordered")
 	}
 }
 

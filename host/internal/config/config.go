@@ -58,6 +58,7 @@ type Host struct {
 	Group       string    `json:"group"`                        // whose members get every answer; "" is defaultGroup
 	JournalMB   int       `json:"journal_mb" range:"16..65536"` // what sinks that are behind may keep on disk
 	JournalDays int       `json:"journal_days" range:"1..3650"` // and for how long
+	ReverseDNS  bool      `json:"reverse_dns"`                  // ask what addresses without a name are called
 }
 
 // Redaction says which rules take secrets out of command lines. What each of them looks for is record's to know.

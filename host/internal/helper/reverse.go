@@ -22,12 +22,15 @@ const (
 	reverseTime   = 5 * time.Second // for one of them
 	reverseNames  = 4               // that are told of one address; all of them fit into a reply
 	reverseName   = 254             // bytes of a name that can be one, with its final dot
+
+	misbehaves = "server misbehaving" // are package net's words for a server that answers, but cannot find out
 )
 
 // ReverseAnswer is what one address is called.
 type ReverseAnswer struct {
-	Names []string `json:"names,omitempty"` // by whoever owns the address, or /etc/hosts; none: it is said to have none
-	Error string   `json:"error,omitempty"` // in words, why nothing was said
+	Names    []string `json:"names,omitempty"`    // by whoever owns the address, or /etc/hosts
+	Error    string   `json:"error,omitempty"`    // in words, why it is not known; without names or this it has no name
+	Answered bool     `json:"answered,omitempty"` // somebody did, if only to say that he does not know
 }
 
 // reverseOrder is a question to whom Server is, or to those of /etc/resolv.conf.
@@ -81,15 +84,18 @@ func lookUp(resolver *net.Resolver, address netip.Addr) ReverseAnswer {
 	ctx, cancel := context.WithTimeout(context.Background(), reverseTime)
 	defer cancel()
 	names, err := resolver.LookupAddr(ctx, address.String())
-	var none *net.DNSError
+	var problem *net.DNSError
 	switch {
 	case len(names) > 0: // with an error, some others were no names
-	case errors.As(err, &none) && none.IsNotFound:
-		return ReverseAnswer{}
+	case errors.As(err, &problem) && problem.IsNotFound:
+		return ReverseAnswer{Answered: true}
 	case err != nil:
-		return ReverseAnswer{Error: err.Error()[:min(len(err.Error()), maxSaid/2)]}
+		words := err.Error()
+		return ReverseAnswer{
+			Error: words[:min(len(words), maxSaid/2)], Answered: problem != nil && problem.Err == misbehaves,
+		}
 	}
 	names = slices.DeleteFunc(names, func(name string) bool { return len(name) > reverseName })
 	slices.Sort(names) // servers turn them round, so that others would be left out each time
-	return ReverseAnswer{Names: names[:min(len(names), reverseNames)]}
+	return ReverseAnswer{Names: names[:min(len(names), reverseNames)], Answered: true}
 }
