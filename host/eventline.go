@@ -24,7 +24,7 @@ type event struct {
 	missed uint64
 }
 
-// pair is a key of --json and its value: string, number or true.
+// pair is a key of --json and its value: string, number, true or a list.
 type pair struct {
 	key   string
 	value any
@@ -89,8 +89,25 @@ func flowPairs(l *wire.LiveFlow) []pair {
 		{"raddr", sdk.Address(f.GetRemote())}, {"rport", f.GetRemote().GetPort()},
 		{"domain", sdk.Reversed(f.GetDomain().GetName().GetValue())},
 	}
+	all = append(all, domainPairs(f.GetDomains())...)
 	all = append(all, processPairs(f.GetProcess(), f.GetParent(), f.GetGrandparent())...)
 	return append(all, ancestorPairs(l.GetAncestors())...)
+}
+
+// domainPairs is every name of the remote address and how it is known, the best first.
+func domainPairs(domains []*wire.Domain) []pair {
+	if len(domains) == 0 {
+		return nil
+	}
+	type known struct {
+		Domain string `json:"domain"`
+		Source string `json:"source"`
+	}
+	names := make([]known, len(domains))
+	for i, d := range domains {
+		names[i] = known{sdk.Reversed(d.GetName().GetValue()), sdk.NameSourceWord(d.GetSource())}
+	}
+	return []pair{{"domains", names}}
 }
 
 // ancestorPairs is who started the process, who started that one, and so on.

@@ -24,8 +24,8 @@ and the other "Log" keys keep out of the history is not shown either. --interval
 
 With --json each line is an object with "time" (RFC 3339, UTC) and "kind":
   flow    sent_rate and received_rate in bytes/s, sent, received, sends and receives since the window began, direction, result,
-          protocol, laddr, lport, raddr, rport, domain (written from the top), and of the process: exe, name, cmdline, sha256,
-          pid, uid, pexe, pname, gexe, unit, container
+          protocol, laddr, lport, raddr, rport, domain (written from the top), domains (all names of raddr: domain and source
+          of each), and of the process: exe, name, cmdline, sha256, pid, uid, pexe, pname, gexe, unit, container
   exec    the same of the process
   notice  notice (new-executable, new-sha256, edited, …), text, and of the process, if it is about one
   gap     start, end, reason, cause, events, sink

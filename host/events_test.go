@@ -51,6 +51,10 @@ func livePages() []*wire.WatchPage {
 			Sent: 9000, Received: 2, Sends: 3, Direction: wire.Direction_DIRECTION_OUT, Result: wire.Result_RESULT_OPEN, Protocol: 6,
 			Local: &wire.Endpoint{Ip: []byte{192, 0, 2, 1}, Port: 40000}, Remote: &wire.Endpoint{Ip: []byte{198, 51, 100, 7}, Port: 443},
 			Domain: &wire.Domain{Name: &wire.Text{Value: []byte("www.example.org")}}, Process: curl(),
+			Domains: []*wire.Domain{
+				{Name: &wire.Text{Value: []byte("www.example.org")}, Source: wire.NameSource_NAME_SOURCE_SNI},
+				{Name: &wire.Text{Value: []byte("ptr\x1b.example.org")}, Source: wire.NameSource_NAME_SOURCE_PTR},
+			},
 		}}},
 		Records: []*wire.Record{
 			{Kind: &wire.Record_Exec{Exec: &wire.Exec{Window: &wire.Window{Start: at}, Process: curl()}}},
