@@ -22,6 +22,8 @@ const strangerUID = 51004
 // liveEvent is a line of `events --json`.
 type liveEvent struct {
 	Kind, Name, Exe, Notice, Reason, Cause, Text string
+	Domain                                       string
+	Domains                                      []struct{ Domain, Source string }
 	Sent, Received, Missed                       uint64
 	PID                                          int
 	SentRate                                     uint64 `json:"sent_rate"`

@@ -27,6 +27,7 @@ func onPlugins() []ownScenario {
 		{"selected", selected},
 		{"events", events},
 		{"slow-reader", slowReader},
+		{"reverse-dns", reverseDNS},
 		{"history", history},
 		{"takeover", takeover},
 		{"stopped-sink", stoppedSink},

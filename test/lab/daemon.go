@@ -25,6 +25,7 @@ type Daemon struct {
 	Instance           string
 	Config, State, Run string // directories
 	Owner              int    // uid that owns Config; with it the daemon is started as sudo would
+	Resolv             string // what the daemon sees at /etc/resolv.conf; "" for the machine's own
 
 	lab  *Lab
 	t    *testing.T
@@ -126,6 +127,10 @@ func (d *Daemon) Start() {
 	}
 	// Not bound to a context: SIGKILL from one would hide how the daemon ends.
 	cmd := d.command(context.Background(), "start-no-daemon", append(d.Directories(), "--instance", d.Instance)...)
+	if d.Resolv != "" {
+		const bind = `mount --bind "$0" /etc/resolv.conf && exec "$@"`
+		cmd.Path, cmd.Args = "/usr/bin/unshare", append([]string{"unshare", "--mount", "sh", "-c", bind, d.Resolv}, cmd.Args...)
+	}
 	cmd.Stdout, cmd.Stderr = d.log, d.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	start := time.Now()
