@@ -12,7 +12,7 @@ RESULTS := $(or $(XDG_CACHE_HOME),/var/cache)/picosnitch-kernels/results
 
 export CGO_ENABLED := 0
 
-.PHONY: chaos build help run test lab-repeat test-kernels coverage fuzz bench generate lint check install deps clean
+.PHONY: chaos build help run test lab-repeat test-kernels test-arm64 coverage fuzz bench generate lint check install deps clean
 .DEFAULT_GOAL := build
 
 build: ## build bin/picosnitch and bin/plugins/*
@@ -36,6 +36,9 @@ lab-repeat: deps build ## run the lab three times in a row
 
 test-kernels: build ## run the lab on Debian's 6.1 and 6.12 kernels in QEMU (needs root)
 	test/kernels/run.sh all
+
+test-arm64: build ## run some of the lab on Debian's arm64 kernels in QEMU (needs root)
+	test/kernels/run.sh arm64
 
 coverage: deps build ## run the lab here and in its guests, and write docs/coverage.md (needs root)
 	mkdir -p $(RESULTS)

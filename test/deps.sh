@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that tests or code generation need, and says so. Usage: deps.sh test|kernels|generate
+# Installs the Debian packages that tests or code generation need, and says so. Usage: deps.sh test|kernels|arm64|generate
 set -eu
 
 # need COMMAND PACKAGE...: install the packages if the command is missing.
@@ -38,6 +38,9 @@ kernels)
 	need ip iproute2
 	need wg wireguard-tools
 	;;
+arm64)
+	need qemu-system-aarch64 qemu-system-arm
+	;;
 generate)
 	need clang-14 clang-14
 	need llvm-strip-14 llvm-14
@@ -45,7 +48,7 @@ generate)
 	[ -e /usr/include/bpf/bpf_helpers.h ] || missing="$missing libbpf-dev"
 	;;
 *)
-	echo "usage: deps.sh test|kernels|generate" >&2
+	echo "usage: deps.sh test|kernels|arm64|generate" >&2
 	exit 2
 	;;
 esac

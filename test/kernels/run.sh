@@ -1,15 +1,17 @@
 #!/bin/sh
-# Boots Debian's kernels in QEMU and runs the lab there, one boot a kernel. Usage: run.sh [6.1|6.12|all [COMMAND...]]
+# Boots Debian's kernels in QEMU and runs the lab there, one boot a kernel.
+# Usage: run.sh [6.1|6.12|all|arm64-6.1|arm64-6.12|arm64 [COMMAND...]]
 # A command, as for eval, runs there instead of the lab: run.sh 6.1 ./capture.test -test.v
 #
 # The guest borrows this machine's files, read-only, with memory on top (init/main.go, guest.sh), so it runs the binaries
-# of this tree: `make build` first. Kernels are Debian packages, downloaded once and kept by version in
+# of this tree: `make build` first. One of arm64 has Debian's programs of that machine instead (foreign.sh) and binaries
+# built for it here; it runs a selection of the cases. Kernels are Debian packages, downloaded once and kept by version in
 # ${XDG_CACHE_HOME:-/var/cache}/picosnitch-kernels; what the last run left is in results/<kernel> there: lab.log,
 # console.log, dmesg, cases (result, case, seconds), programs (name, verified instructions, why it was refused; both with
 # tabs) and, if the guest came to its end, status.
 #
 # PICOSNITCH_BIN  the daemon to test (bin/picosnitch), its plugins beside it
-# LAB_CASES       which tests, as for go test -run (^TestLab$)
+# LAB_CASES       which tests, as for go test -run (^TestLab$; of arm64 a selection)
 # LAB_PATIENCE    times 30 s is what a case waits for its rows (6)
 # LAB_LIMIT       seconds a kernel, from power on (720, which is what a quiet machine must keep)
 set -eu
@@ -26,31 +28,51 @@ die() {
 	exit 1
 }
 
-# offered SERIES: name and version of the newest kernel package of that series that apt knows, through a meta-package.
+# choose SERIES: sets the machine and its kernel's version, what apt speaks of, and how QEMU is called for it.
+choose() {
+	case $1 in
+	arm64-*)
+		arch=arm64 version=${1#arm64-} root=$work/root console=ttyAMA0
+		emulator="qemu-system-aarch64 -machine virt -cpu max,pauth-impdef=on"
+		"$tree/test/deps.sh" arm64
+		"$here/foreign.sh" "$cache/arm64" apt
+		APT_CONFIG=$cache/arm64/apt.conf
+		;;
+	*)
+		arch=amd64 version=$1 root=/ console=ttyS0
+		emulator="qemu-system-x86_64 -cpu max"
+		APT_CONFIG=
+		;;
+	esac
+	export APT_CONFIG
+}
+
+# offered: name and version of the newest kernel package of that version that apt knows, through a meta-package.
 offered() {
-	for meta in "linux-image-$1-amd64" linux-image-amd64; do
+	for meta in "linux-image-$version-$arch" "linux-image-$arch"; do
 		apt-cache show --no-all-versions "$meta" 2>/dev/null |
 			sed -n 's/^Depends:.*\(linux-image-[^ ,]*\) (= \([^)]*\)).*/\1 \2/p'
-	done | grep "^linux-image-$1\." | head -n 1
+	done | grep "^linux-image-$version\." | head -n 1
 }
 
 # fetch SERIES: sets kernel to the directory that holds vmlinuz and lib/modules/<release>.
 fetch() {
-	package=$(offered "$1") || { apt-get update -qq && package=$(offered "$1"); } || package=
+	package=$(offered)
+	[ -n "$package" ] || { apt-get update -qq && package=$(offered); } || true
 	if [ -z "$package" ]; then
 		kernel=$(find "$cache" -maxdepth 1 -name "$1-*" 2>/dev/null | sort -V | tail -n 1)
 		[ -n "$kernel" ] || die "apt offers no Debian kernel $1, and none is in $cache; bookworm and bookworm-security have it"
 		echo "kernel $1: apt offers none, taking ${kernel##*/} from $cache"
 		return
 	fi
-	name=${package% *} version=${package#* }
-	kernel=$cache/$1-$version
+	name=${package% *}
+	kernel=$cache/$1-${package#* }
 	[ ! -e "$kernel" ] || return 0
-	echo "kernel $1: downloading $name $version into $cache"
+	echo "kernel $1: downloading $name ${package#* } into $cache"
 	part=$cache/part
 	rm -rf "$part"
 	mkdir -p "$part/tree"
-	(cd "$part" && apt_download "$name=$version")
+	(cd "$part" && apt_download "$name=${package#* }")
 	# Whole trees of drivers that no guest has make up half of it.
 	dpkg-deb --fsys-tarfile "$part"/*.deb | tar -x -C "$part/tree" --exclude='*/kernel/drivers/gpu' \
 		--exclude='*/kernel/drivers/media' --exclude='*/kernel/sound' ./boot ./lib/modules
@@ -93,11 +115,11 @@ make_initrd() {
 # boot KERNEL-DIRECTORY OUT: runs the guest, at most $limit seconds, and shows each case as it ends.
 boot() {
 	: >"$2/lab.log"
-	nice timeout -k 5 "$limit" qemu-system-x86_64 \
-		-accel tcg,thread=multi -cpu max -smp 2 -m 3072 -display none -monitor none -nic none -no-reboot \
+	# shellcheck disable=SC2086
+	nice timeout -k 5 "$limit" $emulator -accel tcg,thread=multi -smp 2 -m 3072 -display none -monitor none -nic none -no-reboot \
 		-kernel "$1/vmlinuz" -initrd "$work/initrd.gz" \
-		-append "console=ttyS0 panic=-1 oops=panic quiet" -serial "file:$2/console.log" \
-		-fsdev local,id=host,path=/,security_model=none,readonly=on,multidevs=remap \
+		-append "console=$console panic=-1 oops=panic quiet" -serial "file:$2/console.log" \
+		-fsdev local,id=host,path="$root",security_model=none,readonly=on,multidevs=remap \
 		-device virtio-9p-pci,fsdev=host,mount_tag=host \
 		-fsdev local,id=out,path="$2",security_model=none -device virtio-9p-pci,fsdev=out,mount_tag=out \
 		</dev/null &
@@ -150,32 +172,74 @@ must() {
 	known="$known,FUSE,loop devices,btrfs,squashfs"
 	case $1 in
 	6.1) echo "$known" ;;
+	arm64-*) echo "SCTP,MPTCP,io_uring" ;; # there are no programs for most of the rest
 	*) echo "$known,SO_PEEK_OFF of TCP" ;;
 	esac
 }
 
+# chosen SERIES: the cases to run, if somebody has not said which. Another machine has the same programs, but reads
+# registers, system calls and structures of its own.
+chosen() {
+	case $1 in
+	arm64-*) echo "TestLab/shared/cases/($kprobe_cases|name-(getaddrinfo|tls|quic|dns-udp)|tcp-(zerocopy|splice).*|exe-deleted|execs?)\$" ;;
+	*) echo '^TestLab$' ;;
+	esac
+}
+
+# What kprobes alone are to count.
+kprobe_cases='tcp[46]|tcp-(bulk|sendfile|urgent|read-and-peek)|mptcp4|mptcp-sendfile-splice|udp[46]-(connected|50-peers)'
+kprobe_cases="$kprobe_cases|udp-nameless-5-peers|udp-cork|icmp-ping|icmpv6-raw|raw4|sctp4-many|uring-send-recv|threads"
+kprobe_cases="$kprobe_cases|unix-and-netlink"
+
 # lesser SERIES: the cases that run once more with kprobes; none if somebody has chosen the cases.
 lesser() {
 	[ "$1" = 6.1 ] && [ -z "${LAB_CASES:-}" ] || return 0
-	echo 'TestLab/shared/cases/(tcp[46]|tcp-(bulk|sendfile|urgent|read-and-peek)|mptcp4|mptcp-sendfile-splice|udp[46]-(connected|50-peers)|udp-nameless-5-peers|udp-cork|icmp-ping|icmpv6-raw|raw4|sctp4-many|uring-send-recv|threads|unix-and-netlink)$'
+	echo "TestLab/shared/cases/($kprobe_cases)\$"
+}
+
+# build_for ARCH: what runs in the guest, into $work and, if the machine is another one, the daemon and its files too.
+build_for() {
+	export GOARCH="$1"
+	build="$go build -trimpath -tags=grpcnotrace"
+	$build -ldflags '-s -w' -o "$work/init" ./test/kernels/init
+	$build -ldflags '-s -w' -o "$work/load" ./test/kernels/load
+	$build -ldflags '-s -w' -o "$work/generator" ./test/lab/generator
+	"$go" test -c -trimpath -ldflags '-s -w' -o "$work/lab.test" ./test/lab
+	[ "$root" = / ] || build_root
+}
+
+# build_root makes the files of a guest that cannot use this machine's.
+build_root() {
+	rm -rf "$root"
+	mkdir -p "$root$tree" "$root$work" "$root$kernel"
+	"$here/foreign.sh" "$cache/arm64" root "$root"
+	$build -ldflags '-s -w' -o "$root$command" ./host
+	for plugin in plugins/*; do
+		$build -ldflags '-s -w' -o "$root${command%/*}/plugins/picosnitch-plugin-${plugin#plugins/}" "./$plugin"
+	done
+	cp -R --parents test/lab host/internal/*/*/testdata host/internal/capture/kernel_bpfel.o "$root$tree"
+	cp "$work/load" "$work/generator" "$work/lab.test" "$root$work"
+	cp -R "$kernel/lib" "$root$kernel"
 }
 
 # run SERIES
 run() {
+	choose "$1"
 	fetch "$1"
 	release=$(ls "$kernel/lib/modules")
 	out=$cache/results/$1
+	build_for "$arch"
 	rm -rf "$out"
 	mkdir -p "$out"
 	cp "$here/guest.sh" "$out/guest.sh"
 	started=$(date +%s)
 	cat >"$out/env" <<END
 BUILD='$work' COMMAND='$command' MODULES='$kernel/lib/modules/$release' STARTED=$started TREE='$tree'
-LAB_CASES='${LAB_CASES:-^TestLab\$}' LESSER_CASES='$(lesser "$1")' LAB_MUST='$(must "$1")' LAB_PATIENCE=${LAB_PATIENCE:-6} LAB_TIMEOUT=$((limit - 40))s
+LAB_CASES='${LAB_CASES:-$(chosen "$1")}' LESSER_CASES='$(lesser "$1")' LAB_MUST='$(must "$1")' LAB_PATIENCE=${LAB_PATIENCE:-6} LAB_TIMEOUT=$((limit - 40))s
 END
 	printf '%s\n' "${guest_command:-run_lab}" >"$out/command"
 	make_initrd "$kernel" "$work/initrd.gz"
-	echo "kernel $release (Debian ${kernel##*/"$1"-}), $(qemu-system-x86_64 --version | head -n 1)"
+	echo "kernel $release (Debian ${kernel##*/"$1"-}), $(${emulator%% *} --version | head -n 1)"
 	boot "$kernel" "$out"
 	judge "$out" && return
 	[ -n "$guest_command" ] || explain "$out"
@@ -184,8 +248,9 @@ END
 
 case ${1:-all} in
 all) series="6.1 6.12" ;;
-6.1 | 6.12) series=$1 ;;
-*) echo "usage: run.sh [6.1|6.12|all [COMMAND...]]" >&2 && exit 2 ;;
+arm64) series="arm64-6.1 arm64-6.12" ;;
+6.1 | 6.12 | arm64-6.1 | arm64-6.12) series=$1 ;;
+*) echo "usage: run.sh [6.1|6.12|all|arm64-6.1|arm64-6.12|arm64 [COMMAND...]]" >&2 && exit 2 ;;
 esac
 [ $# -eq 0 ] || shift
 guest_command=$*
@@ -202,10 +267,6 @@ trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
 cd "$tree"
 export CGO_ENABLED=0
-"$go" build -trimpath -ldflags '-s -w' -o "$work/init" ./test/kernels/init
-"$go" build -trimpath -ldflags '-s -w' -o "$work/load" ./test/kernels/load
-"$go" build -trimpath -ldflags '-s -w' -o "$work/generator" ./test/lab/generator
-"$go" test -c -trimpath -ldflags '-s -w' -o "$work/lab.test" ./test/lab
 
 failed=
 for s in $series; do

@@ -193,8 +193,8 @@ s.close()
 		}
 		return python(`
 s = socket.socket()
-s.settimeout(0.2)
 s.connect((address, int(port)))
+s.settimeout(0.2)
 try:
     ssl.create_default_context().wrap_socket(s, server_hostname=name)
 except OSError:
