@@ -8,7 +8,7 @@
 // long intervals for ever. What lies behind a plugin (a server, a disk) leaves it running and only delays its batches.
 // How the last ten incarnations ended is remembered.
 //
-// A plugin on demand runs only while somebody uses it.
+// A plugin on demand runs only while somebody uses it. Sinks start before all others, and end after them.
 //
 // Below it: executable checks files, group bounds what a plugin takes, peers whom it talks to, launch becomes the plugin,
 // process and instance hold one incarnation. What of the sandbox stands outside of the plugin is a fence; what is measured

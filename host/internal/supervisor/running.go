@@ -30,8 +30,10 @@ const (
 
 // Kinds of plugin.
 const (
-	kindSink  = "sink"
-	kindStore = "store"
+	kindSink     = "sink"
+	kindStore    = "store"
+	kindLocator  = "locator"
+	kindVerdicts = "verdicts"
 )
 
 // maxWatermarks bounds what a sink may report.

@@ -46,6 +46,7 @@ type fakePlugin struct {
 	kinds     []string // nil: a store
 	health    func(ctx context.Context) (*wire.HealthResponse, error)
 	apply     func(ctx context.Context, b *wire.Batch) (*wire.ApplyResponse, error)
+	drain     func(ctx context.Context) error
 	drained   *atomic.Bool
 }
 
@@ -71,7 +72,10 @@ func (p fakePlugin) Health(ctx context.Context, _ *wire.HealthRequest, _ ...grpc
 	return &wire.HealthResponse{State: wire.HealthResponse_OK}, nil
 }
 
-func (p fakePlugin) Drain(context.Context, *wire.DrainRequest, ...grpc.CallOption) (*wire.DrainResponse, error) {
+func (p fakePlugin) Drain(ctx context.Context, _ *wire.DrainRequest, _ ...grpc.CallOption) (*wire.DrainResponse, error) {
+	if p.drain != nil {
+		return nil, p.drain(ctx)
+	}
 	if p.drained != nil {
 		p.drained.Store(true)
 	}

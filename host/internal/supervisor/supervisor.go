@@ -110,7 +110,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	defer s.closeGroups()
 	defer group.Wait()
 	err := s.begin(func(w *worker) {
-		w.uid, w.groups, w.starts = s.uids[w.spec.Name], s.groups, s.starts
+		w.uid, w.groups, w.starts, w.earlier = s.uids[w.spec.Name], s.groups, s.starts, earlier(w, s.workers)
 		group.Go(func() {
 			defer close(w.ended)
 			if !w.spec.Disabled {
@@ -213,21 +213,20 @@ func (s *Supervisor) assignUIDs(workers []*worker) error {
 
 func (o *Options) socketDir(name string) string { return filepath.Join(o.RunDir, "plugins", name) }
 
-// Stop hands sinks what the journal holds, as far as ctx allows, drains and ends all plugins, and waits until Run has
-// returned. The caller appends to the journal before, not after. An error is ctx's; the plugins are ended all the same.
+// Stop ends all plugins in the reverse of the order in which they start, sinks last: it hands those what the journal holds,
+// as far as ctx allows, and drains them. It waits until Run has returned. The caller appends to the journal before, not
+// after. An error is ctx's; the plugins are ended all the same.
 func (s *Supervisor) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	if !closed(s.stopping) {
 		close(s.stopping)
-	}
-	for _, w := range s.workers {
-		w.stop(ctx)
 	}
 	running := s.running
 	s.mu.Unlock()
 	if !running {
 		return nil
 	}
+	s.dismiss(ctx)
 	<-s.ended
 	return ctx.Err()
 }

@@ -39,6 +39,7 @@ type worker struct {
 	uid     uint32        // of its own, set before run
 	groups  *group.Parent // set before run; nil: there are none
 	starts  chan struct{} // holds as many as may start at once; nil: any number
+	earlier []*worker     // start before it; nil once it has waited for them
 	board   *board
 	history *history
 	demand  *demand
@@ -205,6 +206,7 @@ func (w *worker) once(ctx context.Context, thread *process.Thread, stopping <-ch
 
 // begin starts an incarnation when it is its turn.
 func (w *worker) begin(ctx context.Context, thread *process.Thread) (*incarnation, error) {
+	w.awaitTurn(ctx)
 	if w.starts != nil {
 		select {
 		case w.starts <- struct{}{}:
