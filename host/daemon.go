@@ -72,6 +72,7 @@ type daemon struct {
 	canary     *canary.Canary
 	off        int64 // UTC since when the probes that were taken over had been off; 0 if they were not
 	supervisor *supervisor.Supervisor
+	roster     roster
 	server     *api.Server
 	seen       *executables
 

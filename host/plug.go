@@ -9,10 +9,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/picosnitch/picosnitch/host/internal/config"
 	"github.com/picosnitch/picosnitch/host/internal/home"
+	"github.com/picosnitch/picosnitch/host/internal/journal"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/process"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
@@ -26,7 +28,7 @@ func (d *daemon) openSupervisor(context.Context) error {
 	}
 	specs := d.specs(choices)
 	d.linkFiles(specs)
-	if err := errors.Join(d.registerSinks(specs), d.unregisterSinks(specs)); err != nil {
+	if err := errors.Join(d.registerSinks(specs), d.unregisterSinks()); err != nil {
 		return err
 	}
 	if d.supervisor, err = supervisor.New(d.supervisorOptions(), specs); err != nil {
@@ -39,7 +41,7 @@ func (d *daemon) supervisorOptions() supervisor.Options {
 	return supervisor.Options{
 		RunDir: d.settings.RunDir, HostID: d.state.hostID, BootID: d.bootID, Epoch: d.journal.Epoch(), UIDs: d.settings.UIDs,
 		Feed:   func(sink string) (supervisor.Feed, error) { return d.journal.Cursor(sink) },
-		Report: d.report, Log: d.log, HostService: d.answerPlugin, Room: d.room,
+		Report: d.report, Log: d.log, HostService: d.answerPlugin, Room: d.room, Gone: d.forgetSink,
 	}
 }
 
@@ -164,9 +166,18 @@ func findPlugin(dirs []string, name string) (string, bool) {
 	return filepath.Join(dirs[len(dirs)-1], "picosnitch-plugin-"+name), false
 }
 
+// roster is the plugins that are to run, or may run on demand. Its zero value is ready to use.
+type roster struct {
+	mu    sync.Mutex // held while sinks are registered with the journal, or forgotten, by what stands here
+	specs []supervisor.Spec
+}
+
 // registerSinks gives every plugin that may be a sink a place in the journal before the first record is written, so that
 // none is deleted that a plugin still starting up has to get.
 func (d *daemon) registerSinks(specs []supervisor.Spec) error {
+	d.roster.mu.Lock()
+	defer d.roster.mu.Unlock()
+	d.roster.specs = specs
 	for _, spec := range specs {
 		if !maybeSink(d.kindsOf(spec)) {
 			continue
@@ -179,15 +190,31 @@ func (d *daemon) registerSinks(specs []supervisor.Spec) error {
 }
 
 // unregisterSinks lets go of what only plugins wait for that the configuration no longer names. None of them runs.
-func (d *daemon) unregisterSinks(specs []supervisor.Spec) error {
+func (d *daemon) unregisterSinks() error {
 	for _, sink := range d.journal.Sinks() {
-		named := func(s supervisor.Spec) bool { return s.Name == sink && maybeSink(d.kindsOf(s)) }
-		if slices.ContainsFunc(specs, named) {
-			continue
+		if err := d.unregisterSink(sink); err != nil {
+			return err
 		}
-		if err := d.journal.Unregister(sink); err != nil {
-			return fmt.Errorf("forget sink %s: %w", sink, err)
-		}
+	}
+	return nil
+}
+
+// forgetSink is unregisterSinks for a plugin that has just ended.
+func (d *daemon) forgetSink(plugin string) {
+	if err := d.unregisterSink(plugin); err != nil && !errors.Is(err, journal.ErrClosed) { // the next start does it
+		d.fault("configuration: " + err.Error())
+	}
+}
+
+func (d *daemon) unregisterSink(name string) error {
+	d.roster.mu.Lock()
+	defer d.roster.mu.Unlock()
+	named := func(s supervisor.Spec) bool { return s.Name == name && maybeSink(d.kindsOf(s)) }
+	if slices.ContainsFunc(d.roster.specs, named) || !slices.Contains(d.journal.Sinks(), name) {
+		return nil
+	}
+	if err := d.journal.Unregister(name); err != nil {
+		return fmt.Errorf("forget sink %s: %w", name, err)
 	}
 	return nil
 }

@@ -17,7 +17,7 @@
 // # Concurrency
 //
 // Run owns everything: a goroutine per plugin, which owns its incarnation, and while that runs one more for a sink's
-// batches and one for its guard. They have ended when Run returns. Stop, Status, Query, Use, Log, Restart and Reconfigure
-// may be called from any goroutine at any time. Report is called from the plugins' goroutines, several at a time; it should
-// not block, as it holds up its plugin.
+// batches and one for its guard; and one that waits for each plugin that Reconfigure ends. They have ended when Run returns.
+// Stop, Status, Query, Use, Log, Restart and Reconfigure may be called from any goroutine at any time. Report is called from
+// the plugins' goroutines, several at a time; it should not block, as it holds up its plugin.
 package supervisor

@@ -49,6 +49,9 @@ type Options struct {
 	// the plugin ended. stop returns when nothing is served any more; l is closed by then or soon after, by the supervisor.
 	// nil: plugins cannot ask the host.
 	HostService func(plugin string, l net.Listener) (stop func())
+	// Gone is told when a plugin that Reconfigure did away with has ended; by then there may be another one of its name. It
+	// is called from any goroutine, Reconfigure's included. May be nil.
+	Gone func(plugin string)
 	// Room is for how long the journal has room for what the sink does not take; 0: not known. May be nil.
 	Room func(sink string) time.Duration
 }

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 )
 
-// replaceTime is what plugins that a changed configuration ends may take for it.
-const replaceTime = 10 * time.Second
+// retireTime is what a plugin that a changed configuration ends may take for it.
+const retireTime = 10 * time.Second
 
 // ErrStopping is wrapped by what comes too late.
 var ErrStopping = errors.New("the supervisor is stopping")
@@ -35,8 +34,9 @@ func (s *Supervisor) Restart(name string) error {
 }
 
 // Reconfigure makes specs the plugins that there are: it starts those that are new, ends those that are gone, and starts
-// anew those whose Spec changed; all others are left alone. It waits for those it ends, which keep what the journal holds
-// for them. While Run does not run, it only remembers. An error of a Spec changes nothing.
+// anew those whose Spec changed; all others are left alone. It does not wait for that: one that ends has ten seconds for
+// what the journal holds for it, and only what takes its place waits for it; Options.Gone is told. While Run does not run,
+// it only remembers. An error of a Spec changes nothing.
 func (s *Supervisor) Reconfigure(specs []Spec) error {
 	if err := check(specs); err != nil {
 		return err
@@ -51,9 +51,14 @@ func (s *Supervisor) Reconfigure(specs []Spec) error {
 		if err := s.assignUIDs(next); err != nil {
 			return err
 		}
-		retire(gone)
 	}
-	return s.replace(next)
+	if err := s.replace(next, gone); err != nil || live {
+		return err
+	}
+	for _, w := range gone {
+		s.o.Gone(w.spec.Name)
+	}
+	return nil
 }
 
 // plan keeps the workers whose specs stay, makes new ones, and lists those that are to end. A new one inherits the history
@@ -82,20 +87,8 @@ func (s *Supervisor) plan(specs []Spec) (next, gone []*worker) {
 	return next, gone
 }
 
-// retire ends workers, all at the same time, and waits for them.
-func retire(gone []*worker) {
-	budget, cancel := context.WithTimeout(context.Background(), replaceTime)
-	defer cancel()
-	var group sync.WaitGroup
-	for _, w := range gone {
-		w.stop(budget)
-		group.Go(func() { <-w.ended })
-	}
-	group.Wait()
-}
-
-// replace makes next the workers, and starts those that were not among them.
-func (s *Supervisor) replace(next []*worker) error {
+// replace makes next the workers, starts those that were not among them, and ends those that are gone.
+func (s *Supervisor) replace(next, gone []*worker) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if closed(s.stopping) || s.over {
@@ -106,10 +99,27 @@ func (s *Supervisor) replace(next []*worker) error {
 		had[w] = true
 	}
 	s.workers = next
+	if s.hire == nil {
+		return nil
+	}
+	for _, w := range gone {
+		s.leaving[w.spec.Name] = w.ended
+		s.crew.Go(func() { s.retire(w) })
+	}
 	for _, w := range next {
-		if !had[w] && s.hire != nil {
+		if !had[w] {
+			w.before = s.leaving[w.spec.Name]
 			s.hire(w)
 		}
 	}
 	return nil
+}
+
+// retire ends a worker, waits for it, and tells.
+func (s *Supervisor) retire(w *worker) {
+	budget, cancel := context.WithTimeout(context.Background(), retireTime)
+	defer cancel()
+	w.stop(budget)
+	<-w.ended
+	s.o.Gone(w.spec.Name)
 }

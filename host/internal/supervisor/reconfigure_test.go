@@ -65,9 +65,7 @@ func TestReconfigureTouchesOnlyWhatChanged(t *testing.T) {
 	if r.status("goes") != nil {
 		t.Error("what is gone is still shown")
 	}
-	if alive(int(before["goes"])) {
-		t.Error("what is gone still runs")
-	}
+	r.await("the end of what is gone", func() bool { return !alive(int(before["goes"])) })
 	if pid := r.status("stays").GetPid(); pid != before["stays"] {
 		t.Error("what did not change was started anew")
 	}
@@ -80,6 +78,36 @@ func TestReconfigureTouchesOnlyWhatChanged(t *testing.T) {
 	}
 	if len(uids) != 3 {
 		t.Errorf("%d uids for three plugins", len(uids))
+	}
+}
+
+func TestReconfigureWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	gone := make(chan string, 2)
+	r := runWith(t, slot(65), func(o *Options) { o.Gone = func(name string) { gone <- name } }, Spec{Name: "stuck", Owner: someone})
+	old := int(r.awaitState(StateRunning).GetPid())
+	if err := syscall.Kill(old, syscall.SIGSTOP); err != nil { // it takes the five seconds of a drain to end
+		t.Fatal(err)
+	}
+	again := r.all()[0].spec
+	again.Config = []byte(`{"Secret":"other"}`)
+	for _, specs := range [][]Spec{{again}, nil, {r.specOf("comes"), again}} { // the last one finds no trace of the first
+		if err := r.Reconfigure(specs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.await("the other one", func() bool { return r.status("comes").GetState() == StateRunning })
+	if !alive(old) || r.status("stuck").GetPid() != 0 {
+		t.Error("somebody waited for what is stuck, or did not where it had to")
+	}
+	r.await("its turn", func() bool { return r.status("stuck").GetState() == StateRunning })
+	if alive(old) {
+		t.Error("it was started beside the one in whose place it is")
+	}
+	for range 2 { // the one that was stuck, and the one that never came to run
+		if name := <-gone; name != "stuck" {
+			t.Errorf("%s is gone", name)
+		}
 	}
 }
 

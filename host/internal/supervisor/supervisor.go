@@ -24,8 +24,11 @@ type Supervisor struct {
 	ended  chan struct{} // closed when Run returns
 	starts chan struct{} // holds as many starts as may be under way at once
 
-	reconfiguring sync.Mutex        // held while the workers are prepared, or exchanged
-	uids          map[string]uint32 // of all plugins there ever were
+	crew sync.WaitGroup // of Run's goroutines; it grows only while hire is set
+
+	reconfiguring sync.Mutex                 // held while the workers are prepared, or exchanged
+	uids          map[string]uint32          // of all plugins there ever were
+	leaving       map[string]<-chan struct{} // closed when the last worker of that name that had to go has ended
 
 	mu       sync.Mutex
 	workers  []*worker
@@ -50,7 +53,7 @@ func New(o Options, specs []Spec) (*Supervisor, error) {
 	}
 	s := &Supervisor{
 		o: o, ended: make(chan struct{}), stopping: make(chan struct{}), starts: make(chan struct{}, maxStarts),
-		uids: map[string]uint32{},
+		uids: map[string]uint32{}, leaving: map[string]<-chan struct{}{},
 	}
 	for _, spec := range specs {
 		s.workers = append(s.workers, newWorker(spec, &s.o))
@@ -78,6 +81,9 @@ func (o *Options) fill() error {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Gone == nil {
+		o.Gone = func(string) {}
+	}
 	if o.Jitter == nil {
 		o.Jitter = rand.Float64
 	}
@@ -104,15 +110,17 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		return errors.New("supervisor: Run was called twice")
 	}
 	defer close(s.ended)
-	var group sync.WaitGroup
 	thread := process.NewThread()
 	defer thread.Close() // after all plugins: they die with it
 	defer s.closeGroups()
-	defer group.Wait()
+	defer s.crew.Wait()
 	err := s.begin(func(w *worker) {
 		w.uid, w.groups, w.starts, w.earlier = s.uids[w.spec.Name], s.groups, s.starts, earlier(w, s.workers)
-		group.Go(func() {
+		s.crew.Go(func() {
 			defer close(w.ended)
+			if w.before != nil {
+				<-w.before
+			}
 			if !w.spec.Disabled {
 				w.run(ctx, thread, w.stopping, w.deadline)
 			}

@@ -36,10 +36,11 @@ type life interface {
 type worker struct {
 	spec    Spec
 	o       *Options
-	uid     uint32        // of its own, set before run
-	groups  *group.Parent // set before run; nil: there are none
-	starts  chan struct{} // holds as many as may start at once; nil: any number
-	earlier []*worker     // start before it; nil once it has waited for them
+	uid     uint32          // of its own, set before run
+	groups  *group.Parent   // set before run; nil: there are none
+	starts  chan struct{}   // holds as many as may start at once; nil: any number
+	earlier []*worker       // start before it; nil once it has waited for them
+	before  <-chan struct{} // closed when the worker in whose place it is has ended; nil: there was none
 	board   *board
 	history *history
 	demand  *demand
