@@ -14,12 +14,12 @@ import (
 )
 
 // Control acts on one plugin, and says what it did.
-func (d *daemon) Control(_ context.Context, r *wire.ControlRequest) (string, error) {
+func (d *daemon) Control(ctx context.Context, r *wire.ControlRequest) (string, error) {
 	name := r.GetPlugin()
 	if d.pluginStatus(name) == nil {
 		return "", noPlugin(name)
 	}
-	text, err := d.act(name, r.GetAction())
+	text, err := d.act(ctx, name, r.GetAction())
 	if errors.Is(err, journal.ErrNoSink) {
 		err = fmt.Errorf("%w: plugin %s is no sink: nothing waits for it", api.ErrQuestion, name)
 	}
@@ -29,7 +29,10 @@ func (d *daemon) Control(_ context.Context, r *wire.ControlRequest) (string, err
 	return text, err
 }
 
-func (d *daemon) act(name string, action wire.ControlRequest_Action) (string, error) {
+// answerTime is what a plugin has to answer a call before what it was given counts as its own.
+const answerTime = 3 * time.Second
+
+func (d *daemon) act(ctx context.Context, name string, action wire.ControlRequest_Action) (string, error) {
 	switch action {
 	case wire.ControlRequest_RESTART:
 		if err := d.supervisor.Restart(name); err != nil {
@@ -37,7 +40,9 @@ func (d *daemon) act(name string, action wire.ControlRequest_Action) (string, er
 		}
 		return fmt.Sprintf("%s is being restarted; its earlier failures are forgotten", name), nil
 	case wire.ControlRequest_DISCARD:
-		records, err := d.journal.Discard(name)
+		brief, cancel := context.WithTimeout(ctx, answerTime)
+		defer cancel()
+		records, err := d.journal.Discard(brief, name)
 		if err != nil {
 			return "", err
 		}

@@ -205,7 +205,7 @@ func TestCallsAfterCloseSayErrClosed(t *testing.T) {
 	j := open(t, t.TempDir())
 	c := cursor(t, j, "a")
 	must(t, c.SetAside(j.Epoch(), numbered(1, 1, "x"), "odd"), j.Close())
-	_, discard := j.Discard("a")
+	_, discard := j.Discard(t.Context(), "a")
 	_, stat := j.Stats()
 	for name, err := range map[string]error{
 		"set aside": c.SetAside(j.Epoch(), numbered(1, 1, "x"), "odd"), "discard": discard, "stats": stat,

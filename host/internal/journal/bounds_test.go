@@ -223,7 +223,7 @@ func TestADiscardedBacklogIsAGapForThatSinkAndFreesItsSpace(t *testing.T) {
 	c, other := cursor(t, j, "a"), cursor(t, j, "b")
 	appendTo(t, j, notices(5, "before"))
 	must(t, c.Ack(sdk.Watermark{Epoch: j.Epoch(), Sequence: 2}))
-	if n, err := j.Discard("a"); n != 3 || err != nil {
+	if n, err := j.Discard(t.Context(), "a"); n != 3 || err != nil {
 		t.Fatalf("discarded %d, %v, want 3", n, err)
 	}
 	appendTo(t, j, notices(2, "after"))
@@ -244,10 +244,10 @@ func TestADiscardedBacklogIsAGapForThatSinkAndFreesItsSpace(t *testing.T) {
 	if a := stats(t, j).Sinks["a"]; a.Dropped != (Dropped{Discarded: 3}) || !maps.Equal(a.Lost(), map[string]uint64{"backlog discarded": 3}) {
 		t.Errorf("dropped %+v, lost %v", a.Dropped, a.Lost())
 	}
-	if n, err := j.Discard("a"); n != 0 || err != nil {
+	if n, err := j.Discard(t.Context(), "a"); n != 0 || err != nil {
 		t.Errorf("nothing waits: discarded %d, %v", n, err)
 	}
-	if _, err := j.Discard("nobody"); err == nil {
+	if _, err := j.Discard(t.Context(), "nobody"); err == nil {
 		t.Error("discarded the backlog of nobody")
 	}
 }

@@ -52,6 +52,7 @@ type Cursor struct {
 
 	dropped  Dropped  // guarded by j.mu
 	given    []*given // guarded by j.mu: discarded, and its Gap not handed out yet
+	call     *call    // guarded by j.mu: under way; nil: none is
 	suspects Suspects
 }
 
@@ -266,6 +267,7 @@ func (c *Cursor) reachedLocked() place {
 func (c *Cursor) Ack(w sdk.Watermark) error {
 	c.j.mu.Lock()
 	defer c.j.mu.Unlock()
+	defer c.calledLocked()
 	i := slices.IndexFunc(c.j.epochs, func(r run) bool { return r.epoch == w.Epoch })
 	if i < 0 || w.Sequence > c.j.epochs[i].last {
 		return fmt.Errorf("acknowledge %v/%d for %s: no such record", w.Epoch, w.Sequence, c.name)

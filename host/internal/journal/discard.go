@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -17,10 +18,11 @@ type given struct {
 }
 
 // Discard gives up what waits for the sink now, and tells how many records that is. The sink gets a Gap instead, in
-// order; what is set aside for it stays. A batch that the sink has been given already is to be withdrawn, see
-// [Cursor.Withdrawn]; if the sink takes it all the same, it is in time: the Gap and the count of what was discarded leave
-// it out. Errors: [ErrNoSink], and those of [Journal.Append].
-func (j *Journal) Discard(sink string) (records uint64, err error) {
+// order; what is set aside for it stays. A call to the sink that is under way may end first, as far as ctx allows; if it
+// goes on, its records are not given up. What a sink that ended in a call turns out to hold all the same is in time: the
+// Gap, and what Stats counts as discarded, leave it out. Errors: [ErrNoSink], and those of [Journal.Append].
+func (j *Journal) Discard(ctx context.Context, sink string) (records uint64, err error) {
+	j.awaitCall(ctx, sink)
 	j.appending.Lock()
 	defer j.appending.Unlock()
 	if _, err := j.current(); err != nil {
@@ -54,7 +56,7 @@ func (j *Journal) giveUp(sink string) (c *Cursor, wanted []want, up []*given) {
 	if c = j.cursors[sink]; c == nil {
 		return nil, nil, nil
 	}
-	wanted = c.wantedLocked()
+	wanted = c.outsideCallLocked(c.wantedLocked())
 	before := slices.Clone(j.holes)
 	for _, w := range wanted {
 		g := &given{ordinal: w.ordinal, have: w.after, last: max(w.last, w.hole.last), before: before}
@@ -81,13 +83,17 @@ func (c *Cursor) settle(up []*given, done bool) (records uint64) {
 	return 0
 }
 
-// Withdrawn tells whether records that Next handed out earlier were discarded since: who still holds them asks Next anew.
+// Withdrawn tells whether records that Next handed out earlier were discarded since: who still has them asks Next anew.
 func (c *Cursor) Withdrawn(s Span) bool {
 	c.j.mu.Lock()
 	defer c.j.mu.Unlock()
-	i := slices.IndexFunc(c.j.epochs, func(r run) bool { return r.epoch == s.Epoch })
-	return i >= 0 && slices.ContainsFunc(c.given, func(g *given) bool {
-		return g.ordinal == c.j.epochs[i].ordinal && g.have < s.Last && s.First <= g.last
+	return c.withdrawnLocked(s)
+}
+
+func (c *Cursor) withdrawnLocked(s Span) bool {
+	ordinal, known := c.j.ordinalLocked(s.Epoch)
+	return known && slices.ContainsFunc(c.given, func(g *given) bool {
+		return g.ordinal == ordinal && g.have < s.Last && s.First <= g.last
 	})
 }
 
@@ -109,10 +115,8 @@ func (c *Cursor) takenLocked() {
 func (c *Cursor) handed(gap Batch) {
 	c.j.mu.Lock()
 	defer c.j.mu.Unlock()
-	i := slices.IndexFunc(c.j.epochs, func(r run) bool { return r.epoch == gap.Epoch })
-	c.given = slices.DeleteFunc(c.given, func(g *given) bool {
-		return i >= 0 && g.ordinal == c.j.epochs[i].ordinal && g.last <= gap.Last
-	})
+	ordinal, known := c.j.ordinalLocked(gap.Epoch)
+	c.given = slices.DeleteFunc(c.given, func(g *given) bool { return known && g.ordinal == ordinal && g.last <= gap.Last })
 }
 
 // span tells when the first batch that holds records after a sequence, and the last of the epoch, were appended; zero when

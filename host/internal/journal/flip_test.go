@@ -53,7 +53,7 @@ func busyFile(t *testing.T) (crashed, closed []byte, l *ledger) {
 	fill(j, "first", 15)
 	must(t, cursor(t, j, "b").Ack(sdk.Watermark{Epoch: first, Sequence: 200}))
 	must(t, cursor(t, j, "b").SetAside(first, notices(2, "poison"), "odd"))
-	_, err := j.Discard("c")
+	_, err := j.Discard(t.Context(), "c")
 	must(t, err, j.Close())
 	j = open(t, dir)
 	l.epochs = []sdk.Epoch{first, j.Epoch()}

@@ -30,6 +30,7 @@ func (c *Cursor) Seek(ws []sdk.Watermark) Sought {
 	defer c.j.appending.Unlock()
 	c.j.mu.Lock()
 	defer c.j.mu.Unlock()
+	c.calledLocked()
 	p := plan(c.owedLocked(ws), c.begin, c.at, ws)
 	c.at, c.floors = p.at, p.floors
 	c.takenLocked()

@@ -125,6 +125,14 @@ func (d *delivery) deliver(live, ctx context.Context, b journal.Batch) (taken bo
 	return true, nil
 }
 
+// caller is a Feed that gives up no records which the sink is just being given; [journal.Cursor] is one.
+type caller interface {
+	Call(journal.Span) bool
+	Called()
+}
+
+var _ caller = (*journal.Cursor)(nil)
+
 // withdrawn says that somebody gave up, while the sink made us wait, what we have for it: the journal has a Gap instead.
 func (d *delivery) withdrawn(p *parcel) bool {
 	feed, ok := d.feed.(interface{ Withdrawn(journal.Span) bool })
@@ -140,14 +148,18 @@ func (d *delivery) hand(live, ctx context.Context, p *parcel) (end, error) {
 	}
 	misses := 0
 	for try := 0; ; try++ {
-		if d.withdrawn(p) {
-			return endLater, nil
-		}
 		raw, err := p.raw()
 		if err != nil {
 			return endLater, err
 		}
+		feed, ok := d.feed.(caller)
+		if ok = ok && !p.batch.Gap; ok && !feed.Call(p.rest()) {
+			return endLater, nil // withdrawn
+		}
 		response, err := d.apply(ctx, raw)
+		if ok && response.GetAcknowledged() == nil {
+			feed.Called() // else acknowledge says so
+		}
 		if err != nil && ctx.Err() != nil {
 			return endLater, nil
 		}

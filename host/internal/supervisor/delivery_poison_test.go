@@ -1,9 +1,11 @@
 package supervisor
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -145,7 +147,7 @@ func TestADiscardedBacklogReachesAStrictSinkAsOneGap(t *testing.T) {
 	l := newLane(t)
 	l.add(10)
 	l.add(10)
-	if n, err := l.j.Discard("strict"); n != 20 || err != nil {
+	if n, err := l.j.Discard(t.Context(), "strict"); n != 20 || err != nil {
 		t.Fatalf("discarded %d, %v", n, err)
 	}
 	l.add(2)
@@ -194,45 +196,56 @@ func (f *fullFeed) SetAside(epoch sdk.Epoch, records []*wire.Record, reason stri
 	return f.Cursor.SetAside(epoch, records, reason)
 }
 
-// deliverDuringDiscard discards what waits at the sink's first refusal, which stores nothing unless told otherwise.
-func deliverDuringDiscard(t *testing.T, stores bool) *lane {
+// deliverDuringDiscard discards what waits while the sink is given the first batch, as far as ctx lets it wait for the
+// answer.
+func deliverDuringDiscard(t *testing.T, ctx context.Context, answer *wire.ApplyResponse) (l *lane, discarded uint64) {
 	t.Helper()
-	l := newLane(t)
+	l = newLane(t)
 	l.add(5)
 	l.add(2)
-	discarded := false
+	over := make(chan error, 1)
+	calls := 0
 	l.refuse = func(*wire.Batch) (*wire.ApplyResponse, error) {
-		if discarded {
+		if calls++; calls > 1 {
 			return nil, nil
 		}
-		discarded = true
-		if n, err := l.j.Discard("strict"); n != 7 || err != nil {
-			t.Errorf("discarded %d, %v, want 7", n, err)
+		go func() {
+			var err error
+			discarded, err = l.j.Discard(ctx, "strict")
+			over <- err
+		}()
+		if ctx.Err() != nil {
+			over <- <-over // it has ended
 		}
-		if stores {
-			return nil, nil
-		}
-		return &wire.ApplyResponse{Outcome: &wire.ApplyResponse_RetryAfter{RetryAfter: &wire.RetryAfter{
-			Delay: 1, Reason: "the disk is full", Downstream: true}}}, nil
+		return answer, nil
 	}
-	if err := l.live(); err != nil {
+	if err := errors.Join(l.live(), <-over); err != nil {
 		t.Fatal(err)
 	}
-	return l
+	return l, discarded
 }
 
 func TestABatchThatIsBeingRetriedIsWithdrawnWhenItIsDiscarded(t *testing.T) {
 	t.Parallel()
-	l := deliverDuringDiscard(t, false)
+	full := &wire.RetryAfter{Delay: int64(time.Second), Reason: "the disk is full", Downstream: true}
+	l, n := deliverDuringDiscard(t, t.Context(), &wire.ApplyResponse{Outcome: &wire.ApplyResponse_RetryAfter{RetryAfter: full}})
+	if n != 7 {
+		t.Errorf("discarded %d, want 7", n)
+	}
 	if want := []string{"gap GAP_QUEUE_DROPPED"}; !slices.Equal(l.taken, want) || l.gaps[0].GetFirst() != 1 || l.gaps[0].GetLast() != 7 {
 		t.Errorf("the sink has %q with %v, want %q for 1..7", l.taken, l.gaps, want)
 	}
 	l.dropped(7)
 }
 
-func TestABatchThatTheSinkTakesAsItIsDiscardedIsNotCountedAsDropped(t *testing.T) {
+func TestABatchThatTheSinkIsBeingGivenIsNotDiscarded(t *testing.T) {
 	t.Parallel()
-	l := deliverDuringDiscard(t, true)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // nobody waits for the answer
+	l, n := deliverDuringDiscard(t, ctx, nil)
+	if n != 2 {
+		t.Errorf("discarded %d, want 2", n)
+	}
 	want := []string{"1", "2", "3", "4", "5", "gap GAP_QUEUE_DROPPED"}
 	if !slices.Equal(l.taken, want) || l.gaps[0].GetFirst() != 6 || l.gaps[0].GetEvents() != 2 {
 		t.Errorf("the sink has %q with %v, want %q with a gap of 2", l.taken, l.gaps, want)

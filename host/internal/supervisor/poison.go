@@ -71,6 +71,11 @@ func (p *parcel) decoded() (*wire.Batch, error) {
 	return batch, nil
 }
 
+// rest is the batch from the parcel on.
+func (p *parcel) rest() journal.Span {
+	return journal.Span{Epoch: p.span.Epoch, First: p.span.First, Last: p.batch.Last}
+}
+
 // all tells whether every record is a Gap by now.
 func (p *parcel) all() bool { return uint64(len(p.condemned)) == p.span.Last-p.span.First+1 }
 
