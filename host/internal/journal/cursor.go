@@ -77,7 +77,7 @@ func (j *Journal) Cursor(sink string) (*Cursor, error) {
 	}
 	at := j.origin(current)
 	c = &Cursor{j: j, name: sink, begin: at, at: at, saved: at}
-	err = j.commit(purge{}, func(tx *bolt.Tx) error { return putSealed(tx, nameCursors, []byte(sink), at.key()) })
+	err = j.commit(purge{}, func(tx *bolt.Tx) error { return putSealed(tx, nameCursors, []byte(sink), standing{at, at}.encode()) })
 	if err != nil {
 		return nil, fmt.Errorf("register sink %s: %w", sink, err)
 	}

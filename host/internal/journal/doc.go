@@ -14,7 +14,7 @@
 //	         and the first record kept
 //	epochs   ordinal -> epoch, last sequence, time of the last append, chain hash
 //	batches  ordinal, first sequence -> last sequence, time, checksum, encoded wire.Batch
-//	cursors  sink -> ordinal, sequence
+//	cursors  sink -> ordinal, sequence; the same of where it began
 //	marks    key -> a small fact committed together with records
 //	holes    ordinal, first sequence, sink ("": any) -> last sequence, cause, times
 //	aside    sink, 0, ordinal, sequence -> time, reason, records that the sink cannot take

@@ -25,6 +25,9 @@ func plainFile(t *testing.T, path string) {
 				return nil
 			}))
 			for i, k := range keys {
+				if name == nameCursors {
+					values[i] = values[i][:16] // it did not say where a sink began
+				}
 				must(t, bucket(tx, name).Put(k, values[i]))
 			}
 		}

@@ -191,8 +191,8 @@ func (j *Journal) begin() error {
 		}
 		j.previous = l.previous
 		j.epochs = append(l.epochs, run{ordinal: l.next, epoch: epoch, kept: 1})
-		for name, at := range l.cursors {
-			j.cursors[name] = &Cursor{j: j, name: name, at: at, saved: at}
+		for name, s := range l.cursors {
+			j.cursors[name] = &Cursor{j: j, name: name, begin: s.begin, at: s.at, saved: s.at}
 		}
 		j.holes, j.aside, j.orphaned = l.holes, l.aside, l.orphaned
 		return l.start(tx, epoch)

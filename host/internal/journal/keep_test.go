@@ -113,7 +113,8 @@ func TestAcknowledgementsReachTheDiskWithoutAnAppend(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			at, err = parsePlace(v)
+			stands, err := parseStanding(v)
+			at = stands.at
 			return err
 		}))
 		if at.sequence == 3 {

@@ -64,6 +64,26 @@ func parsePlace(b []byte) (place, error) {
 	return place{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}, nil
 }
 
+// standing is the value in bucket cursors; the key is the sink's name.
+type standing struct {
+	at    place // what the sink has
+	begin place // what stands before it was there before the sink; zero if that is not known any more
+}
+
+func (s standing) encode() []byte { return append(s.at.key(), s.begin.key()...) }
+
+// parseStanding reads what encode wrote, and what was written before it said where a sink began.
+func parseStanding(b []byte) (s standing, err error) {
+	if len(b) == 32 {
+		if s.begin, err = parsePlace(b[16:]); err != nil {
+			return s, err
+		}
+		b = b[:16]
+	}
+	s.at, err = parsePlace(b)
+	return s, err
+}
+
 // epochRow is the value in bucket epochs; the key is the ordinal.
 type epochRow struct {
 	epoch sdk.Epoch

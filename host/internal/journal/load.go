@@ -19,7 +19,7 @@ type loaded struct {
 	state    state // in format 2
 	epochs   []run // that hold, or held, records
 	next     uint64
-	cursors  map[string]place
+	cursors  map[string]standing
 	holes    holes
 	aside    map[string]asideSum
 	orphaned bool
@@ -45,7 +45,7 @@ func create(tx *bolt.Tx) error {
 
 // inspect reads everything that is kept in memory and checks that it fits together.
 func inspect(tx *bolt.Tx) (loaded, error) {
-	l := loaded{next: 1, cursors: map[string]place{}}
+	l := loaded{next: 1, cursors: map[string]standing{}}
 	for _, read := range []func(*bolt.Tx) error{
 		l.readMeta, l.readEpochs, l.readHoles, l.readBatches, l.readAside, l.readCursors, l.readPlain, l.readState,
 	} {
@@ -94,10 +94,10 @@ func (l *loaded) readCursors(tx *bolt.Tx) error {
 		if err != nil {
 			return err
 		}
-		at, err := parsePlace(v)
-		l.cursors[string(name)] = at
-		if err == nil && !l.exists(at) {
-			err = fmt.Errorf("%w: the place of %.64q is %d/%d", errDamaged, name, at.ordinal, at.sequence)
+		s, err := parseStanding(v)
+		l.cursors[string(name)] = s
+		if err == nil && !l.exists(s.at) {
+			err = fmt.Errorf("%w: the place of %.64q is %d/%d", errDamaged, name, s.at.ordinal, s.at.sequence)
 		}
 		return err
 	})

@@ -39,8 +39,8 @@ func (s *saved) small(tx *bolt.Tx, now time.Time) error {
 	for ordinal, row := range s.epochs {
 		errs = append(errs, putSealed(tx, nameEpochs, ordinalKey(ordinal), row.encode()))
 	}
-	for sink, at := range s.cursors {
-		errs = append(errs, putSealed(tx, nameCursors, []byte(sink), at.key()))
+	for sink, stands := range s.cursors {
+		errs = append(errs, putSealed(tx, nameCursors, []byte(sink), stands.encode()))
 	}
 	for _, p := range s.plain {
 		if len(p.key) > 0 && len(p.key) <= bolt.MaxKeySize {

@@ -23,7 +23,7 @@ type saved struct {
 	epochs  map[uint64]epochRow // by ordinal
 	listed  map[uint64]bool     // ordinals that the list of epochs had
 	batches map[place]savedBatch
-	cursors map[string]place
+	cursors map[string]standing
 	plain   []pair // of buckets that are copied as they are
 	holes   holes
 	from    place    // as in state; zero: not known
@@ -56,7 +56,7 @@ func salvage(path string, o Options, cause error) (*Recovered, error) {
 	}
 	defer f.Close()
 	s := &saved{file: f, hostID: o.HostID, epochs: map[uint64]epochRow{}, listed: map[uint64]bool{},
-		batches: map[place]savedBatch{}, cursors: map[string]place{}}
+		batches: map[place]savedBatch{}, cursors: map[string]standing{}}
 	if info, err := f.Stat(); err == nil {
 		s.survey(f, info.Size())
 	}

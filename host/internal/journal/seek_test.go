@@ -2,6 +2,7 @@ package journal
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -108,5 +109,26 @@ func TestSeekIntoABatchGivesTheWholeBatchAgain(t *testing.T) {
 	c.Seek([]sdk.Watermark{{Epoch: j.Epoch(), Sequence: 10}})
 	if !idle(t, c) {
 		t.Error("a batch after the last")
+	}
+}
+
+func TestWhatWasDeletedBeforeASinkBeganIsNotLostAfterARestart(t *testing.T) {
+	t.Parallel()
+	now := &clock{at: time.Unix(1700000000, 0)}
+	dir := t.TempDir()
+	j := openAt(t, dir, now.now)
+	first := j.Epoch()
+	cursor(t, j, "a")
+	appendTo(t, j, notices(10, "old"))
+	must(t, j.Unregister("a")) // it has 5 of them
+	now.advance(slack + time.Second)
+	appendTo(t, j, nil)
+	must(t, j.Close())
+	for restart := range 3 { // it comes back, and its host is started anew before it took anything
+		j = openAt(t, dir, now.now)
+		if lost := cursor(t, j, "a").Seek([]sdk.Watermark{{Epoch: first, Sequence: 5}}).Lost; len(lost) > 0 {
+			t.Errorf("start %d: lost %v", restart, lost)
+		}
+		must(t, j.Close())
 	}
 }

@@ -56,10 +56,11 @@ func (s *saved) separate() {
 // again.
 func (s *saved) settleCursors() {
 	for _, p := range s.rows.good[nameCursors] {
-		at, err := parsePlace(p.value)
+		stands, err := parseStanding(p.value)
 		if err != nil || len(p.key) == 0 || len(p.key) > maxSinkName || p.stray && !s.rows.lost(nameCursors) {
 			continue
 		}
+		at := stands.at
 		row, known := s.epochs[at.ordinal]
 		switch {
 		case !s.rows.sealed && (!known || at.sequence > row.last):
@@ -69,8 +70,8 @@ func (s *saved) settleCursors() {
 			row.last = at.sequence
 			s.epochs[at.ordinal] = row
 		}
-		if before, ok := s.cursors[string(p.key)]; !ok || before.before(at) {
-			s.cursors[string(p.key)] = at
+		if before, ok := s.cursors[string(p.key)]; !ok || before.at.before(at) {
+			s.cursors[string(p.key)] = stands
 		}
 	}
 	newest, counted := s.rows.state()
@@ -135,9 +136,9 @@ func (s *saved) settlePlain() {
 // begin is the place up to which nothing is owed to anybody, but what holes tell.
 func (s *saved) begin() place {
 	limit := place{ordinal: ^uint64(0)}
-	for _, at := range s.cursors {
-		if at.before(limit) {
-			limit = at
+	for _, stands := range s.cursors {
+		if stands.at.before(limit) {
+			limit = stands.at
 		}
 	}
 	if !s.orphans {

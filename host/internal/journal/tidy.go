@@ -29,7 +29,7 @@ func (j *Journal) tidy(tx *bolt.Tx, p purge) (tidying, error) {
 	before := j.holesNow()
 	t := tidying{moved: j.moved(), kept: map[uint64]uint64{}, holes: slices.Clone(before), dropped: map[*Cursor]Dropped{}}
 	for c, at := range t.moved {
-		if err := putSealed(tx, nameCursors, []byte(c.name), at.key()); err != nil {
+		if err := putSealed(tx, nameCursors, []byte(c.name), standing{at, c.begin}.encode()); err != nil {
 			return t, fmt.Errorf("store the cursor of %s: %w", c.name, err)
 		}
 	}
