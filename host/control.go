@@ -140,8 +140,16 @@ func (d *daemon) journalMessages(counters map[string]uint64) []string {
 		aside += uint64(max(sink.AsideRecords, 0))
 	}
 	counters["records dropped"], counters["records set aside"] = dropped, aside
-	if s.Full != nil {
+	return journalTrouble(s)
+}
+
+// journalTrouble is what a person has to do something about.
+func journalTrouble(s journal.Stats) []string {
+	switch {
+	case s.Full != nil:
 		return []string{"journal: " + oneLine(s.Full.Error()) + "; what is counted waits in the kernel"}
+	case !s.Reserve:
+		return []string{"journal: no room for " + journal.ReserveName + " in the state directory: once its disk is full, nothing there can be cleared away"}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -81,5 +82,22 @@ func TestTheDaemonAnswersAboutPlugins(t *testing.T) {
 	}
 	if _, err := live.New(live.Options{Record: record.Options{Unredacted: []string{"?"}}}); err == nil {
 		t.Error("a rule that is none")
+	}
+}
+
+func TestAJournalWithoutItsReserveIsTold(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		stats journal.Stats
+		want  string // in the message; "": there is none
+	}{
+		"well":       {journal.Stats{Reserve: true}, ""},
+		"no reserve": {journal.Stats{}, "no room for journal.reserve"},
+		"full":       {journal.Stats{Full: &journal.DiskError{Cause: syscall.ENOSPC}}, "no space left"},
+	} {
+		messages := journalTrouble(c.stats)
+		if len(messages) > 1 || (c.want == "") != (len(messages) == 0) || !strings.Contains(strings.Join(messages, ""), c.want) {
+			t.Errorf("%s: messages %q", name, messages)
+		}
 	}
 }

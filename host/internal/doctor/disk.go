@@ -79,12 +79,14 @@ type Journal struct {
 	Path   string `json:"path"`
 	Exists bool   `json:"exists"`
 	Bytes  int64  `json:"bytes"`
-	Error  string `json:"error,omitempty"`
+	// Reserve says that the space is kept beside it that makes room once the disk is full.
+	Reserve bool   `json:"reserve"`
+	Error   string `json:"error,omitempty"`
 }
 
 func lookJournal(stateDir string) Journal {
 	path := filepath.Join(stateDir, journal.FileName)
-	j := Journal{Path: sdk.EscapeString(path)}
+	j := Journal{Path: sdk.EscapeString(path), Reserve: journal.Reserved(stateDir)}
 	info, err := os.Lstat(path)
 	switch {
 	case err == nil:
@@ -103,6 +105,9 @@ func judgeJournal(f Facts) []Finding {
 		return []Finding{problem("journal", "cannot be looked at: "+j.Error, "see what is wrong with the state directory")}
 	case !j.Exists:
 		return []Finding{ok("journal", j.Path+" does not exist yet")}
+	case !j.Reserve:
+		return []Finding{warning("journal", fmt.Sprintf("%s has no %s beside it, with which it makes room once the disk is full",
+			j.Path, journal.ReserveName), "make room in the state directory")}
 	default:
 		return []Finding{ok("journal", fmt.Sprintf("%s, %s", j.Path, bytesText(uint64(j.Bytes))))}
 	}

@@ -49,7 +49,7 @@ func well() Facts {
 			{Name: "sqlite", Enabled: true, Path: "/usr/libexec/picosnitch/plugins/picosnitch-plugin-sqlite", Found: true, Trusted: true, SHA256: strings.Repeat("5a", 32)},
 		},
 		Disks:   []Disk{{Of: "state", Path: "/var/lib/picosnitch", Exists: true, Free: 81e9, Total: 250e9}},
-		Journal: Journal{Path: "/var/lib/picosnitch/journal.db", Exists: true, Bytes: 2 << 20},
+		Journal: Journal{Path: "/var/lib/picosnitch/journal.db", Exists: true, Bytes: 2 << 20, Reserve: true},
 		Memory:  Memory{RingPages: 256, Maps: 200942016, Total: 16e9},
 		Files:   Files{OfDaemon: true, Soft: 65536, Hard: 65536},
 		Daemon:  &Daemon{Running: true, PID: 812, Version: "2.0.0", Messages: []string{}, Held: 41},

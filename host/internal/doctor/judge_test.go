@@ -77,3 +77,12 @@ func TestLockdownIsTheWordInBrackets(t *testing.T) {
 		}
 	}
 }
+
+func TestAJournalWithoutItsReserveIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	f := well()
+	f.Journal.Reserve = false
+	if found := judgeJournal(f); len(found) != 1 || found[0].Level != Warning {
+		t.Errorf("findings %+v", found)
+	}
+}

@@ -69,6 +69,12 @@ func (d *disk) open(dir string) {
 	d.whole = allocate(d.reserve) == nil
 }
 
+// Reserved tells whether the reserve in a state directory takes its space.
+func Reserved(dir string) bool {
+	info, err := os.Lstat(filepath.Join(dir, ReserveName))
+	return err == nil && info.Size() >= reserveBytes
+}
+
 // refill makes the reserve whole again and tells whether it is.
 func (d *disk) refill() bool {
 	if !d.whole {

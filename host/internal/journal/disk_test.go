@@ -255,3 +255,15 @@ func TestADamagedFileWaitsForSpace(t *testing.T) {
 		t.Errorf("%d came and %d are said to be lost, of %d", came, gone, needles)
 	}
 }
+
+func TestADiskTooSmallForTheReserveIsToldFromTheStart(t *testing.T) {
+	t.Parallel()
+	dir := need.Disk(t, "size=2m,mode=0700")
+	j, err := Open(Options{Dir: dir, HostID: testHost})
+	must(t, err)
+	defer func() { must(t, j.Close()) }()
+	if s := stats(t, j); s.Reserve || s.Full != nil || Reserved(dir) {
+		t.Errorf("%+v", s)
+	}
+	appendTo(t, j, notices(1, "there is room for some"))
+}
