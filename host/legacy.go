@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -125,19 +126,41 @@ func (f plugFile) handOver(dir *home.Dir) error {
 // handOverTime bounds what a file system may take to rename.
 const handOverTime = 10 * time.Second
 
-// openedByAnyone looks through the descriptors of all processes.
+// openedByAnyone looks through the descriptors of all processes. It asks no file system about them: one that a process
+// serves itself, or that lies behind a network, need not answer.
 func openedByAnyone(info home.Info) (bool, error) {
-	links, err := filepath.Glob("/proc/[0-9]*/fd/*")
+	files, err := filepath.Glob("/proc/[0-9]*/fdinfo/*")
 	if err != nil {
 		return false, fmt.Errorf("look for open files: %w", err)
 	}
-	for _, link := range links {
-		var st unix.Stat_t
-		if unix.Stat(link, &st) == nil && st.Dev == info.Device && st.Ino == info.Inode {
+	for _, file := range files {
+		if inodeOf(file) != info.Inode {
+			continue
+		}
+		var st unix.Statx_t // of what the kernel remembers
+		err := unix.Statx(unix.AT_FDCWD, strings.Replace(file, "/fdinfo/", "/fd/", 1), unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &st)
+		if err == nil && unix.Mkdev(st.Dev_major, st.Dev_minor) == info.Device && st.Ino == info.Inode {
 			return true, nil
 		}
 	}
 	return false, nil
+}
+
+// inodeOf is the inode number in a file of /proc/PID/fdinfo; 0 if the descriptor has gone.
+func inodeOf(file string) (inode uint64) {
+	f, err := os.Open(file)
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = f.Close() }()
+	head := make([]byte, 256) // what descriptors of some kinds tell besides comes after it, and is long
+	n, _ := f.Read(head)
+	for line := range strings.Lines(string(head[:n])) {
+		if _, err := fmt.Sscanf(line, "ino: %d", &inode); err == nil {
+			return inode
+		}
+	}
+	return 0
 }
 
 // wipe removes what an earlier run left in the run directory under a name of ours.

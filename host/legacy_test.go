@@ -1,10 +1,17 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/picosnitch/picosnitch/host/internal/home"
 )
 
 func TestFilesOf103AreSetAsideForTheirPlugins(t *testing.T) {
@@ -56,5 +63,41 @@ func TestAFileThatIsOpenIsNotMoved(t *testing.T) {
 	}
 	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
 		t.Errorf("conn.log: %v, %v", info, err)
+	}
+}
+
+func TestALookForOpenFilesAsksNobodyWhoMayNotAnswer(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	server, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeServer := sync.OnceFunc(func() { _ = unix.Close(server) }) // ends whatever waits for an answer
+	defer closeServer()
+	dir := t.TempDir()
+	if err := unix.Mount("picosnitch-test", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", server)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	root, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(root) }()
+	done := make(chan error, 1)
+	go func() {
+		_, err := openedByAnyone(home.Info{Device: 1, Inode: 1}) // the number of a FUSE's root, too
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		closeServer()
+		<-done
+		t.Error("it waits for a file system that does not answer")
 	}
 }
