@@ -68,6 +68,8 @@ func TestExitCodesAndErrors(t *testing.T) {
 		{"query --run-dir RUN --config-dir RUN", exitFailure, "there is no history of store"},
 		{"query --run-dir RUN --where name", exitUsage, "no filter such as name=curl"},
 		{"query --json --csv", exitUsage, "choose one"},
+		{"query --bucket 1d --zone Mars/Olympus", exitUsage, `query: --zone "Mars/Olympus": this machine knows no such time zone`},
+		{"query --bucket 1d --zone Local", exitUsage, `query: --zone "Local": this machine knows no such time zone`},
 		{"start --run-dir RUN/\n", exitUsage, "no path looks like this"},
 	} {
 		t.Run(c.line, func(t *testing.T) {

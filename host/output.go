@@ -18,11 +18,13 @@ func writeJSON(out io.Writer, value any) error {
 }
 
 // instant shows UTC nanoseconds to programs, as RFC 3339; 0 is "".
-func instant(ns int64) string {
+func instant(ns int64) string { return instantIn(ns, time.UTC) }
+
+func instantIn(ns int64, zone *time.Location) string {
 	if ns == 0 {
 		return ""
 	}
-	return time.Unix(0, ns).UTC().Format(time.RFC3339Nano)
+	return time.Unix(0, ns).In(zone).Format(time.RFC3339Nano)
 }
 
 // localTime shows UTC nanoseconds to a person; 0 is "".

@@ -32,14 +32,14 @@ with numbers (uid, rport, …) know = alone. domain is written from the top: org
 
 --since and --until take a span before now (90s, 5m, 1h30m, 7d, 2w), a local time (17:00, 2026-11-21, "2026-11-21 17:00"), or
 RFC 3339. A row counts by the end of its window (10 seconds long unless configured). --bucket makes a row for each span of
-time: 5m, 1h, 1d.
+time: 5m, 1h, 1d; --zone has them begin, and shows them, in another time zone.
 
 --order takes columns, and sums: sent, received, sends, receives, connects, accepts, failures, rows; - before one puts the
 largest first. With --limit the answer is the top of that order; --others sums up what the limit leaves out, and says how
 many rows that is. Without --others, --cursor goes on where the last answer ended: it is told when there are more rows.
 
-The table is for people: bytes in kB (1000 bytes), local times. --json and --csv are for programs: bytes, UTC, all sums. In all of
-them, bytes of a text that are not printable are \xNN and a backslash is \\.`
+The table is for people: bytes in kB (1000 bytes), local times. --json and --csv are for programs: bytes, UTC (but for --zone),
+all sums. In all of them, bytes of a text that are not printable are \xNN and a backslash is \\.`
 
 const queryExample = `  picosnitch query --by exe --since 1h
   picosnitch query --by exe,domain --where name=curl --order -sent --limit 20
@@ -77,7 +77,7 @@ func (c *call) queryVerb() *cobra.Command {
 	p.StringVar(&f.since, "since", "", "from this `time` on, such as 1h")
 	p.StringVar(&f.until, "until", "", "before this `time`")
 	p.StringVar(&f.bucket, "bucket", "", "a row for each `span`, such as 5m")
-	p.StringVar(&f.zone, "zone", "", "time `zone` that days begin in, such as Europe/Berlin (default: local)")
+	p.StringVar(&f.zone, "zone", "", "time `zone` of the buckets, such as Europe/Berlin (default: local)")
 	p.StringVar(&f.order, "order", "", "`columns` or sums, such as -sent,exe (default: as --by)")
 	p.Uint32Var(&f.limit, "limit", 0, "at most this `number` of rows (default 1000)")
 	p.BoolVar(&f.totals, "totals", false, "also sum up everything that matches")
@@ -97,8 +97,11 @@ func (c *call) query(ctx context.Context, f queryFlags) error {
 	if err != nil {
 		return err
 	}
-	sink := c.sink(f)
-	a := newAnswer(q, sink)
+	zone, err := f.shown()
+	if err != nil {
+		return err
+	}
+	a := newAnswer(q, c.sink(f, zone))
 	if err := c.ask(ctx, f.store, q, c.withProgress(a.page)); err != nil {
 		return err
 	}
@@ -129,14 +132,29 @@ func (c *call) withProgress(page func(*wire.QueryPage) error) func(*wire.QueryPa
 	}
 }
 
-func (c *call) sink(f queryFlags) sink {
+func (c *call) sink(f queryFlags, zone *time.Location) sink {
 	switch {
 	case f.json:
-		return &jsonSink{out: c.out}
+		return &jsonSink{out: c.out, zone: zone}
 	case f.csv:
-		return newCSVSink(c.out)
+		return newCSVSink(c.out, zone)
 	}
-	return &tableSink{out: c.out, zone: time.Local}
+	return &tableSink{out: c.out, zone: zone}
+}
+
+// shown is the zone that times are shown in: the one of --zone, else the local one to people and UTC to programs.
+func (f queryFlags) shown() (*time.Location, error) {
+	switch {
+	case f.zone != "":
+		zone, err := time.LoadLocation(f.zone)
+		if err != nil || f.zone == "Local" {
+			return nil, misuse("query: --zone %.40q: this machine knows no such time zone: name one such as Europe/Berlin", f.zone)
+		}
+		return zone, nil
+	case f.json || f.csv:
+		return time.UTC, nil
+	}
+	return time.Local, nil
 }
 
 // question checks the flags and makes them a query.

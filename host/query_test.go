@@ -174,9 +174,7 @@ func TestZoneOfBuckets(t *testing.T) {
 	if err := os.Symlink("/usr/share/zoneinfo/Europe/Berlin", link); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := time.LoadLocation("Europe/Berlin"); err != nil {
-		t.Skip("needs the time zones of package tzdata")
-	}
+	needZones(t)
 	for tz, want := range map[string]string{"": "Europe/Berlin", "UTC": "UTC", ":Asia/Tokyo": "Asia/Tokyo", "CET-1": "", "Local": ""} {
 		if got := zoneName(func(string) string { return tz }, link); got != want {
 			t.Errorf("TZ=%q: %q, want %q", tz, got, want)
@@ -184,6 +182,45 @@ func TestZoneOfBuckets(t *testing.T) {
 	}
 	if got := zoneName(func(string) string { return "" }, "/nonexistent"); got != "" {
 		t.Errorf("without a link: %q", got)
+	}
+}
+
+func TestBucketsAreShownInTheZoneAskedFor(t *testing.T) {
+	t.Parallel()
+	needZones(t)
+	// Clocks in Berlin went back from 03:00 to 02:00 on 25 October 2026: that day has 25 hours.
+	before, after := time.Date(2026, 10, 24, 22, 0, 0, 0, time.UTC), time.Date(2026, 10, 25, 23, 0, 0, 0, time.UTC)
+	page := &wire.QueryPage{Rows: []*wire.QueryRow{{Bucket: before.UnixNano()}, {Bucket: after.UnixNano()}}}
+	for _, c := range []struct {
+		flags queryFlags
+		want  []string
+	}{
+		{queryFlags{zone: "Europe/Berlin"}, []string{"2026-10-25 00:00:00", "2026-10-26 00:00:00"}},
+		{queryFlags{zone: "Europe/Berlin", json: true}, []string{"2026-10-25T00:00:00+02:00", "2026-10-26T00:00:00+01:00"}},
+		{queryFlags{zone: "Europe/Berlin", csv: true}, []string{"2026-10-25T00:00:00+02:00", "2026-10-26T00:00:00+01:00"}},
+		{queryFlags{zone: "UTC"}, []string{"2026-10-24 22:00:00", "2026-10-25 23:00:00"}},
+		{queryFlags{json: true}, []string{"2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"}},
+		{queryFlags{}, []string{before.Local().Format(time.DateTime), after.Local().Format(time.DateTime)}},
+	} {
+		call, out, _ := testCall(t)
+		zone, err := c.flags.shown()
+		if err != nil {
+			t.Fatal(err)
+		}
+		show(t, &wire.Query{Bucket: int64(24 * time.Hour)}, call.sink(c.flags, zone), page)
+		for _, want := range c.want {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%+v: no %s in\n%s", c.flags, want, out)
+			}
+		}
+	}
+}
+
+// needZones skips a test on a machine that does not know time zones.
+func needZones(t *testing.T) {
+	t.Helper()
+	if _, err := time.LoadLocation("Europe/Berlin"); err != nil {
+		t.Skip("needs the time zones of package tzdata")
 	}
 }
 
@@ -224,9 +261,9 @@ func TestAnswersInEveryFormat(t *testing.T) {
 		pages []*wire.QueryPage
 	}{
 		{"table", func(out *bytes.Buffer) sink { return &tableSink{out: out, zone: time.UTC} }, append([]*wire.QueryPage{totals}, pages...)},
-		{"csv", func(out *bytes.Buffer) sink { return newCSVSink(out) }, pages},
-		{"json", func(out *bytes.Buffer) sink { return &jsonSink{out: out} }, append([]*wire.QueryPage{totals}, pages...)},
-		{"json-empty", func(out *bytes.Buffer) sink { return &jsonSink{out: out} }, nil},
+		{"csv", func(out *bytes.Buffer) sink { return newCSVSink(out, time.UTC) }, pages},
+		{"json", func(out *bytes.Buffer) sink { return &jsonSink{out: out, zone: time.UTC} }, append([]*wire.QueryPage{totals}, pages...)},
+		{"json-empty", func(out *bytes.Buffer) sink { return &jsonSink{out: out, zone: time.UTC} }, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -251,7 +288,7 @@ func TestOthersAreTheRestOfTheAnswer(t *testing.T) {
 	if a := show(t, q, &tableSink{out: &table, zone: time.UTC}, pages...); a.more {
 		t.Error("the rest is told, and said to be missing")
 	}
-	show(t, q, &jsonSink{out: &object}, pages...)
+	show(t, q, &jsonSink{out: &object, zone: time.UTC}, pages...)
 	if !strings.Contains(table.String(), "2 others   5.0 kB") || !strings.Contains(table.String(), "total     14.0 kB") {
 		t.Errorf("table:\n%s", &table)
 	}

@@ -96,11 +96,14 @@ func (t *tableSink) sums(word string, sums []any) error {
 // csvSink writes one line a row.
 type csvSink struct {
 	w      *csv.Writer
+	zone   *time.Location
 	fields []field
 	err    error // of the header
 }
 
-func newCSVSink(out io.Writer) *csvSink { return &csvSink{w: csv.NewWriter(out)} }
+func newCSVSink(out io.Writer, zone *time.Location) *csvSink {
+	return &csvSink{w: csv.NewWriter(out), zone: zone}
+}
 
 func (c *csvSink) begin(fields []field) {
 	c.fields = fields
@@ -114,7 +117,7 @@ func (c *csvSink) begin(fields []field) {
 func (c *csvSink) row(values []any) error {
 	cells := make([]string, len(values))
 	for i, v := range values {
-		cells[i] = fmt.Sprint(forPrograms(c.fields[i].means, v))
+		cells[i] = fmt.Sprint(forPrograms(c.fields[i].means, v, c.zone))
 	}
 	return c.w.Write(cells)
 }
@@ -128,9 +131,9 @@ func (c *csvSink) end(ending) error {
 }
 
 // forPrograms makes moments RFC 3339 and leaves the rest.
-func forPrograms(means meaning, value any) any {
+func forPrograms(means meaning, value any, zone *time.Location) any {
 	if ns, ok := value.(int64); ok && means == moment {
-		return instant(ns)
+		return instantIn(ns, zone)
 	}
 	return value
 }
@@ -139,6 +142,7 @@ func forPrograms(means meaning, value any) any {
 // come.
 type jsonSink struct {
 	out    io.Writer
+	zone   *time.Location
 	fields []field
 	count  int
 }
@@ -151,7 +155,7 @@ func (j *jsonSink) row(values []any) error {
 		before = "{\"rows\":[\n"
 	}
 	j.count++
-	object, err := jsonObject(j.fields, values)
+	object, err := j.object(j.fields, values)
 	if err != nil {
 		return err
 	}
@@ -171,7 +175,7 @@ func (j *jsonSink) end(e ending) error {
 		if part.sums == nil {
 			continue
 		}
-		object, err := jsonObject(j.fields[len(j.fields)-len(part.sums):], part.sums)
+		object, err := j.object(j.fields[len(j.fields)-len(part.sums):], part.sums)
 		if err != nil {
 			return err
 		}
@@ -187,14 +191,14 @@ func (j *jsonSink) end(e ending) error {
 	return err
 }
 
-// jsonObject keeps the order of the fields, which a map would not.
-func jsonObject(fields []field, values []any) (string, error) {
+// object keeps the order of the fields, which a map would not.
+func (j *jsonSink) object(fields []field, values []any) (string, error) {
 	text := "{"
 	for i, v := range values {
 		if i > 0 {
 			text += ","
 		}
-		raw, err := json.Marshal(forPrograms(fields[i].means, v))
+		raw, err := json.Marshal(forPrograms(fields[i].means, v, j.zone))
 		if err != nil {
 			return "", fmt.Errorf("encode %s: %w", fields[i].name, err)
 		}
