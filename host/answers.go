@@ -69,6 +69,9 @@ func (d *daemon) Plugins() []*wire.PluginStatus { return d.supervisor.Status() }
 
 // Query has a store answer.
 func (d *daemon) Query(ctx context.Context, store string, q *wire.Query, page func(*wire.QueryPage) error) error {
+	if store != "" && d.pluginStatus(store) == nil {
+		return noPlugin(store)
+	}
 	return d.supervisor.Query(ctx, store, q, page)
 }
 
@@ -102,7 +105,7 @@ func (d *daemon) Use(ctx context.Context, kind, name string, call func(context.C
 	if name == "" {
 		return fmt.Errorf("no %s runs: see picosnitch plugins", kind)
 	}
-	return fmt.Errorf("%w: no plugin is called %.40q: see picosnitch plugins", api.ErrQuestion, name)
+	return noPlugin(name)
 }
 
 // usual names the plugin of a kind that answers when nobody chose another; "" when there is none.

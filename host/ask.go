@@ -42,7 +42,7 @@ func (c *call) ask(ctx context.Context, store string, q *wire.Query, page func(*
 	}
 	switch {
 	case errors.Is(err, api.ErrQuestion):
-		return &exitError{code: exitUsage, err: err}
+		return misuse("query: %w", err)
 	case err != nil:
 		return fmt.Errorf("query: %w", err)
 	}

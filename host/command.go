@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os/signal"
 	"strings"
 	"syscall"
 	"unicode"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/picosnitch/picosnitch/host/internal/capture"
 )
@@ -121,9 +123,7 @@ func (c *call) root() *cobra.Command {
 		Args: cobra.ArbitraryArgs, RunE: c.noVerb, PersistentPreRun: c.endOnHangup,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true}, SuggestionsMinimumDistance: 2,
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return misuse("%w (see %s)", err, help(cmd))
-	})
+	root.SetFlagErrorFunc(flagError)
 	p := root.PersistentFlags()
 	p.SortFlags = false
 	p.StringVar(&c.flags.configDir, "config-dir", "", "`directory` of config.json and the logs (PICOSNITCH_DIR; default ~/.config/picosnitch)")
@@ -190,15 +190,42 @@ func (c *call) noVerb(cmd *cobra.Command, args []string) error {
 	return unknownVerb(cmd, args[0])
 }
 
-func unknownVerb(root *cobra.Command, name string) error {
-	hint := "see picosnitch help"
-	if like := root.SuggestionsFor(name); len(like) > 0 {
+// unknownVerb says that there is no such verb below another, or below the command itself.
+func unknownVerb(above *cobra.Command, name string) error {
+	hint := "see " + help(above)
+	if like := above.SuggestionsFor(name); len(like) > 0 {
 		hint = "did you mean " + strings.Join(like, " or ") + "?"
 	}
-	return misuse("there is no verb %.40q (%s)", name, hint)
+	return misuse("there is no verb %.60q (%s)", strings.TrimSpace(verbPath(above)+" "+name), hint)
+}
+
+// flagError says which flag is wrong, and what it wants.
+func flagError(cmd *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return misuse("%w (see %s)", err, help(cmd))
+	}
+	flag := invalid.GetFlag()
+	return misuse("%s: --%s %.40q: %s (see %s)", verbPath(cmd), flag.Name, invalid.GetValue(), wanted(flag.Value.Type()), help(cmd))
+}
+
+// wanted is what a flag of a type of pflag's takes.
+func wanted(kind string) string {
+	switch kind {
+	case "bool":
+		return "want true or false, or nothing"
+	case "uint32":
+		return fmt.Sprintf("want a whole number from 0 to %d", uint32(math.MaxUint32))
+	case "duration":
+		return "want a time such as 500ms or 5s"
+	}
+	return "want words separated by commas"
 }
 
 func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 && cmd.HasSubCommands() {
+		return unknownVerb(cmd, args[0])
+	}
 	if len(args) > 0 {
 		return misuse("%s takes no argument such as %.40q (see %s)", verbPath(cmd), args[0], help(cmd))
 	}
@@ -213,8 +240,11 @@ func helpVerb(root *cobra.Command) *cobra.Command {
 		Example: "  picosnitch help\n  picosnitch help query",
 		RunE: func(_ *cobra.Command, args []string) error {
 			verb, rest, err := root.Find(args)
-			if err != nil || len(rest) > 0 {
+			switch {
+			case err != nil:
 				return unknownVerb(root, args[0])
+			case len(rest) > 0:
+				return unknownVerb(verb, rest[0])
 			}
 			return verb.Help()
 		},

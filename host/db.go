@@ -141,14 +141,14 @@ func (c *call) dbExportVerb(store *string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := f.request(args[0], time.Now())
 			if err != nil {
-				return err
+				return misuse("db export: %w", err)
 			}
 			r.Store = *store
 			return c.export(cmd.Context(), "db export", r, args[0])
 		},
 	}
 	p := verb.Flags()
-	p.StringVar(&f.format, "format", "", "csv, json or parquet (default: as the file is called)")
+	p.StringVar(&f.format, "format", "", "`name` of the format: csv, json or parquet (default: as the file is called)")
 	p.StringVar(&f.since, "since", "", "from this `time` on, such as 7d")
 	p.StringVar(&f.until, "until", "", "before this `time`")
 	p.StringArrayVar(&f.where, "where", nil, "`filter`, such as name=curl; all must hold")
@@ -167,8 +167,12 @@ func (f exportFlags) request(path string, now time.Time) (*wire.ExportRequest, e
 		"parquet": wire.ExportFormat_EXPORT_PARQUET,
 	}
 	r := &wire.ExportRequest{Format: formats[format]}
-	if r.Format == wire.ExportFormat_EXPORT_UNKNOWN {
-		return nil, misuse("db export: which format? --format csv, json or parquet, or a file called .csv, .json or .parquet")
+	switch {
+	case r.Format != wire.ExportFormat_EXPORT_UNKNOWN:
+	case f.format != "":
+		return nil, fmt.Errorf("--format %.40q: want csv, json or parquet", f.format)
+	default:
+		return nil, errors.New("which format? --format csv, json or parquet, or a file called .csv, .json or .parquet")
 	}
 	var err error
 	if r.Start, r.End, err = (queryFlags{since: f.since, until: f.until}).period(now); err != nil {
@@ -225,6 +229,10 @@ func (c *call) dbImportVerb(store *string) *cobra.Command {
 
 // settled refuses a database that has changes in another file beside it: the store gets the one file only.
 func settled(path string) error {
+	path, err := filepath.EvalSymlinks(path) // the other file lies beside the database itself
+	if err != nil {
+		return err
+	}
 	for _, suffix := range []string{"-wal", "-journal"} {
 		if info, err := os.Stat(path + suffix); err == nil && info.Size() > 0 {
 			return fmt.Errorf("%s holds changes that are not in the database yet: stop the program that writes it, have sqlite3 read "+

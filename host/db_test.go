@@ -178,7 +178,7 @@ func TestAFileThatIsExportedIsWholeOrNotThere(t *testing.T) {
 		t.Errorf("file %v, %v", info, err)
 	}
 	code, _, errs := runLine(t, "db export --store breaks --format json "+path+run)
-	if code != exitFailure || !strings.Contains(errs, "db export: export: the disk is broken") {
+	if code != exitFailure || !strings.Contains(errs, "db export: the disk is broken") {
 		t.Errorf("%d, %q", code, errs)
 	}
 	content, err := os.ReadFile(path)
@@ -214,8 +214,14 @@ func TestAFileIsImportedAsItIs(t *testing.T) {
 	if err := os.WriteFile(path+"-wal", content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, errs := runLine(t, "db import "+path+run); code != exitFailure || !strings.Contains(errs, "-wal holds changes") {
-		t.Errorf("a database with changes beside it: %d, %q", code, errs)
+	link := filepath.Join(t.TempDir(), "link.db")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{path, link} {
+		if code, _, errs := runLine(t, "db import "+name+run); code != exitFailure || !strings.Contains(errs, "old.db-wal holds changes") {
+			t.Errorf("a database with changes beside it: %d, %q", code, errs)
+		}
 	}
 }
 

@@ -80,7 +80,7 @@ func parseEach(flag string, texts []string) ([]*wire.Filter, error) {
 	for _, text := range texts {
 		f, err := parseFilter(text)
 		if err != nil {
-			return nil, misuse("query: %s %w", flag, err)
+			return nil, fmt.Errorf("%s %w", flag, err)
 		}
 		filters = append(filters, f)
 	}
@@ -96,7 +96,7 @@ func parseOrder(text string) ([]*wire.Order, error) {
 	for _, part := range strings.Split(text, ",") {
 		column, descending := strings.CutPrefix(part, "-")
 		if name, rest := splitColumn(column); name == "" || rest != "" {
-			return nil, misuse("query: --order %.80q: want columns separated by commas, - before one for the largest first", text)
+			return nil, fmt.Errorf("--order %.80q: want columns separated by commas, - before one for the largest first", text)
 		}
 		orders = append(orders, &wire.Order{Column: column, Descending: descending})
 	}

@@ -33,7 +33,7 @@ func (c *call) keep(ctx context.Context, verb, store string, readOnly bool, work
 	case errors.As(err, &exit):
 		return err
 	case errors.Is(err, api.ErrQuestion):
-		return &exitError{code: exitUsage, err: fmt.Errorf("%s: %w", verb, err)}
+		return misuse("%s: %w", verb, err)
 	case err != nil:
 		return fmt.Errorf("%s: %w", verb, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -29,7 +30,10 @@ func (c *call) createFile(path string) (*outFile, error) {
 	}
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
 	if err != nil {
-		return nil, fmt.Errorf("make a file: %w", err)
+		if wrong := (*fs.PathError)(nil); errors.As(err, &wrong) {
+			err = wrong.Err // without the name that was tried
+		}
+		return nil, fmt.Errorf("make a file in %s: %w", filepath.Dir(path), err)
 	}
 	return &outFile{Writer: bufio.NewWriterSize(file, 1<<20), file: file, path: path}, nil
 }

@@ -95,11 +95,11 @@ func (c *call) queryVerb() *cobra.Command {
 func (c *call) query(ctx context.Context, f queryFlags) error {
 	q, err := f.question(time.Now(), zoneName(c.getenv, c.localtime))
 	if err != nil {
-		return err
+		return misuse("query: %w", err)
 	}
 	zone, err := f.shown()
 	if err != nil {
-		return err
+		return misuse("query: %w", err)
 	}
 	a := newAnswer(q, c.sink(f, zone))
 	if err := c.ask(ctx, f.store, q, c.withProgress(a.page)); err != nil {
@@ -148,7 +148,7 @@ func (f queryFlags) shown() (*time.Location, error) {
 	case f.zone != "":
 		zone, err := time.LoadLocation(f.zone)
 		if err != nil || f.zone == "Local" {
-			return nil, misuse("query: --zone %.40q: this machine knows no such time zone: name one such as Europe/Berlin", f.zone)
+			return nil, fmt.Errorf("--zone %.40q: this machine knows no such time zone: name one such as Europe/Berlin", f.zone)
 		}
 		return zone, nil
 	case f.json || f.csv:
@@ -182,7 +182,7 @@ func (f queryFlags) question(now time.Time, zone string) (*wire.Query, error) {
 			err = errors.New("must be longer than nothing")
 		}
 		if err != nil {
-			return nil, misuse("query: --bucket: %w", err)
+			return nil, fmt.Errorf("--bucket: %w", err)
 		}
 		q.Bucket, q.Zone = int64(span), zone
 		if f.zone != "" {
@@ -203,31 +203,31 @@ func (f queryFlags) check() error {
 	grouped := len(f.by)+len(f.where)+len(f.anyOf)+len(f.order)+len(f.bucket) > 0 || f.totals || f.others
 	switch {
 	case f.gaps && f.notices:
-		return misuse("query: --gaps and --notices are two questions: ask one")
+		return errors.New("--gaps and --notices are two questions: ask one")
 	case f.json && f.csv:
-		return misuse("query: --json and --csv are two formats: choose one")
+		return errors.New("--json and --csv are two formats: choose one")
 	case f.csv && (f.totals || f.others):
-		return misuse("query: --csv has no place for --totals and --others: use --json, or ask again without --by")
+		return errors.New("--csv has no place for --totals and --others: use --json, or ask again without --by")
 	case f.others && f.bucket != "":
-		return misuse("query: --others is not for a series: leave out --bucket")
+		return errors.New("--others is not for a series: leave out --bucket")
 	case f.others && f.limit == 0:
-		return misuse("query: --others is what --limit leaves out: say a --limit")
+		return errors.New("--others is what --limit leaves out: say a --limit")
 	case f.others && f.cursor != "":
-		return misuse("query: --others and --cursor are two ways to get the rest: choose one")
+		return errors.New("--others and --cursor are two ways to get the rest: choose one")
 	case (f.gaps || f.notices) && grouped:
-		return misuse("query: --gaps and --notices take --since, --until, --limit, --store and a format alone")
+		return errors.New("--gaps and --notices take --since, --until, --limit, --store and a format alone")
 	case f.zone != "" && f.bucket == "":
-		return misuse("query: --zone is for --bucket alone")
+		return errors.New("--zone is for --bucket alone")
 	}
 	for i, name := range f.by {
 		if slices.Contains(f.by[:i], name) {
-			return misuse("query: --by names %.80q twice", name)
+			return fmt.Errorf("--by names %.80q twice", name)
 		}
 		if slices.Contains(measureNames(), name) {
-			return misuse("query: --by %s: it is a sum, and in every row already", name)
+			return fmt.Errorf("--by %s: it is a sum, and in every row already", name)
 		}
 		if column, rest := splitColumn(name); column == "" || rest != "" {
-			return misuse("query: --by %.80q: want columns separated by commas, such as exe,domain", strings.Join(f.by, ","))
+			return fmt.Errorf("--by %.80q: want columns separated by commas, such as exe,domain", strings.Join(f.by, ","))
 		}
 	}
 	return nil
@@ -239,7 +239,7 @@ func cursorText(cursor []byte) string { return base64.RawURLEncoding.EncodeToStr
 func parseCursor(text string) ([]byte, error) {
 	cursor, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil {
-		return nil, misuse("query: --cursor %.40q: is none that an answer told", text)
+		return nil, fmt.Errorf("--cursor %.40q: is none that an answer told", text)
 	}
 	return cursor, nil
 }
@@ -248,16 +248,16 @@ func parseCursor(text string) ([]byte, error) {
 func (f queryFlags) period(now time.Time) (start, end int64, err error) {
 	if f.since != "" {
 		if start, err = parseWhen(f.since, now); err != nil {
-			return 0, 0, misuse("query: --since: %w", err)
+			return 0, 0, fmt.Errorf("--since: %w", err)
 		}
 	}
 	if f.until != "" {
 		if end, err = parseWhen(f.until, now); err != nil {
-			return 0, 0, misuse("query: --until: %w", err)
+			return 0, 0, fmt.Errorf("--until: %w", err)
 		}
 	}
 	if start != 0 && end != 0 && end <= start {
-		return 0, 0, misuse("query: --until %.40q is not after --since %.40q", f.until, f.since)
+		return 0, 0, fmt.Errorf("--until %.40q is not after --since %.40q", f.until, f.since)
 	}
 	return start, end, nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -143,8 +142,7 @@ func TestFlagsThatContradictEachOther(t *testing.T) {
 		"is longer than 100 year": {bucket: "9999999w"},
 	} {
 		_, err := f.question(time.Now(), "")
-		var usage *exitError
-		if !errors.As(err, &usage) || usage.code != exitUsage || !strings.Contains(err.Error(), want) {
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", f, err, want)
 		}
 	}

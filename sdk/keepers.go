@@ -3,7 +3,6 @@ package sdk
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 
 	"google.golang.org/grpc"
@@ -120,11 +119,7 @@ func (k *keeperServer) run(ctx context.Context, what string, writes bool, call f
 	if writes && k.trunk.settings.ReadOnly {
 		return status.Error(codes.FailedPrecondition, what+": the plugin was configured read-only")
 	}
-	err = call(ctx)
-	if errors.Is(err, ErrQuery) {
-		return status.Error(codes.InvalidArgument, clip(err.Error()))
-	}
-	return callError(what, err)
+	return callError(what, call(ctx))
 }
 
 func lacks(what string) error {

@@ -185,10 +185,10 @@ func TestAnImportReadsTheWholeFile(t *testing.T) {
 func TestAnImportThatGivesUpDoesNotWaitForTheRest(t *testing.T) {
 	t.Parallel()
 	c, _ := ready(t, &keeper{take: func(context.Context, string, uint64, io.Reader, func(*wire.ImportProgress) error) error {
-		return fmt.Errorf("not one of ours: %w", ErrQuery)
+		return fmt.Errorf("x.db: %w: not one of ours", ErrQuery)
 	}})
 	_, err := send(t, c, make([]byte, 5_000_000), 5_000_000)
-	want(t, err, codes.InvalidArgument, "not one of ours")
+	want(t, err, codes.InvalidArgument, "import: x.db: not one of ours")
 	_, err = c.Plugin.Drain(t.Context(), &wire.DrainRequest{})
 	want(t, err, codes.OK, "")
 }

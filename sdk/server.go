@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -201,6 +202,8 @@ func callError(what string, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, ErrQuery): // a mark, which its text is not to show
+		return status.Error(codes.InvalidArgument, what+": "+clip(strings.Replace(err.Error(), ErrQuery.Error()+": ", "", 1)))
 	case errors.Is(err, context.DeadlineExceeded):
 		return status.Error(codes.DeadlineExceeded, what+": "+clip(err.Error()))
 	case errors.Is(err, context.Canceled):

@@ -1,11 +1,7 @@
 package sdk
 
 import (
-	"errors"
-
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
@@ -24,9 +20,5 @@ func (s *storeServer) Query(q *wire.Query, stream grpc.ServerStreamingServer[wir
 	}
 	defer leave()
 	s.trunk.count.queries.Add(1)
-	err = s.store.Query(ctx, q, bounded(stream.Send))
-	if errors.Is(err, ErrQuery) {
-		return status.Error(codes.InvalidArgument, clip(err.Error()))
-	}
-	return callError("query", err)
+	return callError("query", s.store.Query(ctx, q, bounded(stream.Send)))
 }

@@ -74,9 +74,11 @@ func (c *condition) join(filters []*wire.Filter, word, none string, depth int) (
 // Number reads a value that a column of numbers is compared with: it can be equal to one, nothing else.
 func Number(column string, operator wire.Compare_Operator, value []byte) (int64, error) {
 	n, err := strconv.ParseInt(string(value), 10, 64)
-	if err != nil || operator != wire.Compare_EQUAL {
-		return 0, fmt.Errorf("%w: column %s holds numbers: it can be equal to a decimal number, not %v %q", sdk.ErrQuery,
-			column, operator, sdk.Escape(value))
+	switch {
+	case operator != wire.Compare_EQUAL:
+		return 0, fmt.Errorf("%w: column %s holds numbers: it can be equal to one, nothing else", sdk.ErrQuery, column)
+	case err != nil:
+		return 0, fmt.Errorf("%w: column %s holds numbers, and \"%s\" is none", sdk.ErrQuery, column, sdk.Escape(value))
 	}
 	return n, nil
 }

@@ -27,11 +27,14 @@ func Dial(runDir string) (*Client, error) {
 		return nil, err
 	}
 	probe, err := net.Dial("unix", path) // does not wait
+	if errno := unix.Errno(0); errors.As(err, &errno) {
+		err = errno // without the words of package net
+	}
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED):
 		return nil, fmt.Errorf("%w: connect to %s: %w", ErrNotRunning, path, err)
 	case err != nil:
-		return nil, fmt.Errorf("connect to the daemon: %w", err)
+		return nil, fmt.Errorf("connect to %s: %w", path, err)
 	}
 	_ = probe.Close()
 	conn, err := grpc.NewClient("passthrough:///picosnitch",
@@ -55,13 +58,13 @@ func (c *Client) Close() error { return c.conn.Close() }
 // Status tells how the daemon does.
 func (c *Client) Status(ctx context.Context) (*wire.StatusResponse, error) {
 	answer, err := c.host.Status(ctx, &wire.StatusRequest{})
-	return answer, clientError(err)
+	return answer, clientError("status", err)
 }
 
 // Plugins lists the plugins. Without the right to see them the error wraps [ErrDenied].
 func (c *Client) Plugins(ctx context.Context) ([]*wire.PluginStatus, error) {
 	answer, err := c.host.Plugins(ctx, &wire.PluginsRequest{})
-	return answer.GetPlugins(), clientError(err)
+	return answer.GetPlugins(), clientError("plugins", err)
 }
 
 // Query asks a store, "" being the usual one, and hands page the parts of the answer in order; its error ends the query and
@@ -71,9 +74,9 @@ func (c *Client) Query(ctx context.Context, store string, q *wire.Query, page fu
 	defer cancel() // ends the stream when page has had enough
 	stream, err := c.host.Query(ctx, &wire.StoreQuery{Store: store, Query: q})
 	if err != nil {
-		return clientError(err)
+		return clientError("query", err)
 	}
-	return each(stream.Recv, page)
+	return each("query", stream.Recv, page)
 }
 
 // Watch hands page what happens, until ctx ends or page returns an error, which is returned; nil when the daemon ends the
@@ -83,35 +86,35 @@ func (c *Client) Watch(ctx context.Context, r *wire.WatchRequest, page func(*wir
 	defer cancel()
 	stream, err := c.host.Watch(ctx, r)
 	if err != nil {
-		return clientError(err)
+		return clientError("watch", err)
 	}
-	return each(stream.Recv, page)
+	return each("watch", stream.Recv, page)
 }
 
 // Control acts on a plugin and says in words what was done.
 func (c *Client) Control(ctx context.Context, plugin string, action wire.ControlRequest_Action) (string, error) {
 	answer, err := c.host.Control(ctx, &wire.ControlRequest{Plugin: plugin, Action: action})
-	return printable(answer.GetText()), clientError(err)
+	return printable(answer.GetText()), clientError("control", err)
 }
 
 // PluginLog gives what a plugin said last and how its last incarnations ended.
 func (c *Client) PluginLog(ctx context.Context, plugin string) (*wire.PluginLogResponse, error) {
 	answer, err := c.host.PluginLog(ctx, &wire.PluginLogRequest{Plugin: plugin})
-	return answer, clientError(err)
+	return answer, clientError("plugin log", err)
 }
 
 // Keeper looks after the stores of the daemon.
 func (c *Client) Keeper() *Keeper { return NewKeeper(wire.NewKeeperClient(c.conn)) }
 
-// each hands on messages until there are no more; the error of give is its own.
-func each[T any](next func() (*T, error), give func(*T) error) error {
+// each hands on the messages of a call until there are no more; the error of give is its own.
+func each[T any](call string, next func() (*T, error), give func(*T) error) error {
 	for {
 		message, err := next()
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return clientError(err)
+			return clientError(call, err)
 		}
 		if err := give(message); err != nil {
 			return err

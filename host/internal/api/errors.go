@@ -53,7 +53,7 @@ func answerError(err error) error {
 }
 
 // Question makes the error of a query that was answered without a daemon the one that a [Client] would give.
-func Question(err error) error { return clientError(answerError(err)) }
+func Question(err error) error { return clientError("query", answerError(err)) }
 
 // questionError is [ErrQuestion] in the words of who was asked.
 type questionError struct{ text string }
@@ -61,13 +61,14 @@ type questionError struct{ text string }
 func (e *questionError) Error() string        { return e.text }
 func (e *questionError) Is(target error) bool { return target == ErrQuestion }
 
-// clientError puts a call's error into words without gRPC's.
-func clientError(err error) error {
+// clientError puts a call's error into words without gRPC's, and without the name of the call, which a plugin's words may
+// begin with: whoever called says what was tried.
+func clientError(call string, err error) error {
 	if err == nil {
 		return nil
 	}
 	s := status.Convert(err)
-	text := printable(s.Message())
+	text := strings.TrimPrefix(printable(s.Message()), call+": ")
 	if silent(text) {
 		return ErrSilent
 	}

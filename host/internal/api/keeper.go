@@ -25,9 +25,9 @@ func (k *Keeper) Export(ctx context.Context, r *wire.ExportRequest, w io.Writer)
 	defer cancel()
 	stream, err := k.client.Export(ctx, r)
 	if err != nil {
-		return clientError(err)
+		return clientError("export", err)
 	}
-	return each(stream.Recv, func(p *wire.Piece) error {
+	return each("export", stream.Recv, func(p *wire.Piece) error {
 		if _, err := w.Write(p.GetData()); err != nil {
 			return fmt.Errorf("write what the store exports: %w", err)
 		}
@@ -41,9 +41,9 @@ func (k *Keeper) Check(ctx context.Context, store string, page func(*wire.CheckP
 	defer cancel()
 	stream, err := k.client.Check(ctx, &wire.CheckRequest{Store: store})
 	if err != nil {
-		return clientError(err)
+		return clientError("check", err)
 	}
-	return each(stream.Recv, page)
+	return each("check", stream.Recv, page)
 }
 
 // Compact has a store give back space, and hands on how far it has come.
@@ -52,9 +52,9 @@ func (k *Keeper) Compact(ctx context.Context, store string, progress func(*wire.
 	defer cancel()
 	stream, err := k.client.Compact(ctx, &wire.CompactRequest{Store: store})
 	if err != nil {
-		return clientError(err)
+		return clientError("compact", err)
 	}
-	return each(stream.Recv, progress)
+	return each("compact", stream.Recv, progress)
 }
 
 // Evidence hands page what a store can prove of the batches that the request is about.
@@ -63,9 +63,9 @@ func (k *Keeper) Evidence(ctx context.Context, r *wire.EvidenceRequest, page fun
 	defer cancel()
 	stream, err := k.client.Evidence(ctx, r)
 	if err != nil {
-		return clientError(err)
+		return clientError("evidence", err)
 	}
-	return each(stream.Recv, page)
+	return each("evidence", stream.Recv, page)
 }
 
 // Import hands a store the size bytes of r, a file that messages call name, and hands on how far it has come.
@@ -74,7 +74,7 @@ func (k *Keeper) Import(ctx context.Context, store, name string, size uint64, r 
 	defer cancel()
 	stream, err := k.client.Import(ctx)
 	if err != nil {
-		return clientError(err)
+		return clientError("import", err)
 	}
 	sent := make(chan error, 1)
 	go func() {
@@ -86,7 +86,7 @@ func (k *Keeper) Import(ctx context.Context, store, name string, size uint64, r 
 		}
 		sent <- err
 	}()
-	err = each(stream.Recv, progress)
+	err = each("import", stream.Recv, progress)
 	cancel()
 	if serr := <-sent; serr != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		return serr

@@ -103,7 +103,8 @@ func TestQueryErrorsReachTheClientInWords(t *testing.T) {
 		want string
 		is   error
 	}{
-		{"question", status.Error(codes.InvalidArgument, "query: there is no column \"x\""), `query: there is no column "x"`, ErrQuestion},
+		{"question", status.Error(codes.InvalidArgument, "query: there is no column \"x\""), `there is no column "x"`, ErrQuestion},
+		{"plugin", status.Error(codes.Unknown, "query: read rows: disk"), "read rows: disk", nil},
 		{"no store", errors.New("no store is running: see picosnitch plugins"), "no store is running: see picosnitch plugins", nil},
 		{"hostile", errors.New("a\x1b[2J\nb\xff"), "a [2J b ", nil},
 		{"long", errors.New(strings.Repeat("x", 9000)), strings.Repeat("x", maxErrorText) + "...", nil},

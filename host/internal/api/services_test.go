@@ -175,7 +175,7 @@ func TestStoresAreLookedAfterThroughTheDaemon(t *testing.T) {
 		t.Errorf("check: %v, %q", err, findings)
 	}
 	err = k.Compact(t.Context(), "", func(*wire.CompactProgress) error { return nil })
-	if err == nil || err.Error() != "compact: the plugin does not offer it" {
+	if err == nil || err.Error() != "the plugin does not offer it" {
 		t.Errorf("what the store lacks: %v", err)
 	}
 	if err := k.Export(t.Context(), &wire.ExportRequest{Store: "absent"}, &out); err == nil || err.Error() != "no plugin is called absent" {
@@ -372,10 +372,10 @@ func open(t *testing.T, c *Client) (string, error) {
 	t.Helper()
 	stream, err := c.host.OpenExecutable(t.Context(), &wire.OpenExecutableRequest{Sha256: []byte("sum")})
 	if err != nil {
-		return "", clientError(err)
+		return "", clientError("open executable", err)
 	}
 	var file strings.Builder
-	err = each(stream.Recv, func(p *wire.Piece) error { file.Write(p.GetData()); return nil })
+	err = each("open executable", stream.Recv, func(p *wire.Piece) error { file.Write(p.GetData()); return nil })
 	return file.String(), err
 }
 

@@ -25,7 +25,7 @@ func (ask *question) rows(ctx context.Context, tx *sql.Tx, out *storekit.Pager) 
 		err = reported
 	}
 	if err != nil {
-		return fmt.Errorf("query: %w", err)
+		return fmt.Errorf("read rows: %w", err)
 	}
 	defer rows.Close()
 	sum := &summary{}
@@ -33,7 +33,7 @@ func (ask *question) rows(ctx context.Context, tx *sql.Tx, out *storekit.Pager) 
 		return err
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("query: %w", err)
+		return fmt.Errorf("read rows: %w", err)
 	}
 	if ask.query.GetOthers() {
 		out.Page.Others, out.Page.OthersGroups = storekit.Measures(sum.others[:]), sum.groups
@@ -74,7 +74,7 @@ func (ask *question) deliver(rows *sql.Rows, out *storekit.Pager, sum *summary) 
 			}
 		}
 		if err := rows.Scan(dest...); err != nil {
-			return fmt.Errorf("query: %w", err)
+			return fmt.Errorf("read rows: %w", err)
 		}
 		if count >= ask.limit {
 			add(&sum.others, values)

@@ -18,13 +18,13 @@ var errNotOpen = errors.New("the database is not open")
 // between.
 func (s *Store) Compact(ctx context.Context, progress func(*wire.CompactProgress) error) error {
 	if s.settings.ReadOnly {
-		return fmt.Errorf("compact: %w", errReadOnly)
+		return errReadOnly
 	}
 	before := int64(-1)
 	for {
 		bytes, free, err := s.compactStep(ctx)
 		if err != nil {
-			return fmt.Errorf("compact: %w", err)
+			return err
 		}
 		if before < 0 {
 			before = bytes

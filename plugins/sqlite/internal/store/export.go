@@ -27,12 +27,9 @@ func (s *Store) Export(ctx context.Context, r *wire.ExportRequest, w io.Writer) 
 	}
 	err = s.reading(ctx, func(tx *sql.Tx) error { return s.exportRows(ctx, tx, r, out) })
 	if err != nil {
-		return fmt.Errorf("export: %w", err)
+		return err
 	}
-	if err := out.Close(); err != nil {
-		return fmt.Errorf("export: %w", err)
-	}
-	return nil
+	return out.Close()
 }
 
 func (s *Store) exportRows(ctx context.Context, tx *sql.Tx, r *wire.ExportRequest, out storekit.RowWriter) error {
@@ -89,24 +86,24 @@ func removeLeftovers(directory string) {
 func (s *Store) backup(ctx context.Context, w io.Writer) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(s.path), backupPattern)
 	if err != nil {
-		return fmt.Errorf("backup: %w", err)
+		return fmt.Errorf("make a copy: %w", err)
 	}
 	defer func() {
 		_ = f.Close() // only read
 		if gone := os.Remove(f.Name()); err == nil && gone != nil {
-			err = fmt.Errorf("backup: %w", gone)
+			err = fmt.Errorf("remove the copy: %w", gone)
 		}
 	}()
 	c, err := openConn(s.driver, dsn(s.path, "mode=ro&_busy_timeout=2000"))
 	if err != nil {
-		return fmt.Errorf("backup: %w", err)
+		return fmt.Errorf("make a copy: %w", err)
 	}
 	// SQLite takes an empty file for the target, and none with anything in it.
 	if err := errors.Join(c.once(ctx, "VACUUM INTO ?", f.Name()), c.close()); err != nil {
-		return fmt.Errorf("backup: copy %s: %w", s.path, err)
+		return fmt.Errorf("copy %s: %w", s.path, err)
 	}
 	if _, err := io.Copy(w, f); err != nil {
-		return fmt.Errorf("backup: send the copy: %w", err)
+		return fmt.Errorf("send the copy: %w", err)
 	}
 	return nil
 }

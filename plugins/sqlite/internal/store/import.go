@@ -40,23 +40,23 @@ func (i *importing) set(rows, total int64, err error) {
 // their own, named after the file's contents: the same file again, or after an interruption, goes on where it ended.
 func (s *Store) Import(ctx context.Context, name string, size uint64, r io.Reader, progress func(*wire.ImportProgress) error) error {
 	if s.settings.ReadOnly {
-		return fmt.Errorf("import: %w", errReadOnly)
+		return errReadOnly
 	}
 	f, err := os.CreateTemp(filepath.Dir(s.path), importPattern)
 	if err != nil {
-		return fmt.Errorf("import %s: %w", sdk.EscapeString(name), err)
+		return fmt.Errorf("%s: %w", sdk.EscapeString(name), err)
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // a leftover goes at the next start
 	sum := sha256.New()
 	n, err := io.Copy(io.MultiWriter(f, sum), r)
 	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("import %s: %w", sdk.EscapeString(name), err)
+		return fmt.Errorf("%s: %w", sdk.EscapeString(name), err)
 	}
 	if uint64(n) != size {
-		return fmt.Errorf("%w: import %s: %d of %d bytes came", sdk.ErrQuery, sdk.EscapeString(name), n, size)
+		return fmt.Errorf("%w: %s: %d of %d bytes came", sdk.ErrQuery, sdk.EscapeString(name), n, size)
 	}
 	if err := s.importFile(ctx, f.Name(), name, [32]byte(sum.Sum(nil)), progress); err != nil {
-		return fmt.Errorf("import %s: %w", sdk.EscapeString(name), err)
+		return fmt.Errorf("%s: %w", sdk.EscapeString(name), err)
 	}
 	return nil
 }

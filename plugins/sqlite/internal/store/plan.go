@@ -47,7 +47,7 @@ func readFacts(ctx context.Context, tx *sql.Tx) (f facts, err error) {
 coalesce((SELECT max(ended) FROM windows), 0), (SELECT count(DISTINCT host_id) FROM epochs),
 coalesce((SELECT host_id FROM epochs LIMIT 1), x'')`).Scan(&f.floor, &f.minutes, &f.settled, &f.oldest, &f.newest, &f.hosts, &host)
 	if err != nil {
-		return f, fmt.Errorf("query: %w", err)
+		return f, fmt.Errorf("read the state: %w", err)
 	}
 	f.host = hex.EncodeToString(host)
 	return f, nil

@@ -50,7 +50,7 @@ func (s *Store) begin(ctx context.Context, tx *sql.Tx, q *wire.Query) (*progress
 	err := tx.QueryRowContext(ctx, "SELECT coalesce(sum(stop - start + 1), 0) FROM batches WHERE newest >= ? AND oldest < ? AND stop >= start",
 		from, to).Scan(&p.scan)
 	if err != nil {
-		return nil, fmt.Errorf("query: %w", err)
+		return nil, fmt.Errorf("count the rows: %w", err)
 	}
 	s.progress.mu.Lock()
 	defer s.progress.mu.Unlock()

@@ -29,7 +29,7 @@ func (s *Store) Query(ctx context.Context, q *wire.Query, page func(*wire.QueryP
 	// One transaction: totals, pages and the cursor's bound come from the same state.
 	tx, err := readers.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		return fmt.Errorf("query: begin: %w", err)
+		return fmt.Errorf("begin to read: %w", err)
 	}
 	defer tx.Rollback() //nolint:errcheck // it only read
 	switch q.GetWhat() {
@@ -134,7 +134,7 @@ func (ask *question) goOn(ctx context.Context, tx *sql.Tx) error {
 		return nil
 	}
 	if err := tx.QueryRowContext(ctx, "SELECT coalesce(max(id), 0) FROM flows").Scan(&ask.newest); err != nil {
-		return fmt.Errorf("query: %w", err)
+		return fmt.Errorf("find the newest row: %w", err)
 	}
 	return nil
 }

@@ -42,7 +42,7 @@ func events(ctx context.Context, tx *sql.Tx, q *wire.Query, page func(*wire.Quer
 	}
 	rows, err := tx.QueryContext(ctx, text, q.GetStart(), end, after, int64(limit)+1)
 	if err != nil {
-		return fmt.Errorf("query: %w", err)
+		return fmt.Errorf("read rows: %w", err)
 	}
 	defer rows.Close()
 	out := storekit.NewPager(page)
@@ -53,18 +53,18 @@ func events(ctx context.Context, tx *sql.Tx, q *wire.Query, page func(*wire.Quer
 		}
 		var raw []byte
 		if err := rows.Scan(&after, &raw); err != nil {
-			return fmt.Errorf("query: %w", err)
+			return fmt.Errorf("read rows: %w", err)
 		}
 		r := &wire.Record{}
 		if err := proto.Unmarshal(raw, r); err != nil {
-			return fmt.Errorf("query: stored record: %w", err)
+			return fmt.Errorf("decode a stored record: %w", err)
 		}
 		if err := out.Record(r, len(raw)); err != nil {
 			return err
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("query: %w", err)
+		return fmt.Errorf("read rows: %w", err)
 	}
 	return out.End()
 }

@@ -20,7 +20,7 @@ const (
 
 // Evidence tells of every batch whether its rows still give the root that came with it, see [sdk.Witness].
 func (s *Store) Evidence(ctx context.Context, r *wire.EvidenceRequest, page func(*wire.EvidencePage) error) error {
-	return s.reading(ctx, "evidence", func(a *answerer) error {
+	return s.reading(ctx, func(a *answerer) error {
 		w := &witness{session: a.session, base: a.base, page: &wire.EvidencePage{},
 			send: func(p *wire.EvidencePage) error { return a.refuse(page(p)) }}
 		if len(r.GetEpoch()) > 0 {

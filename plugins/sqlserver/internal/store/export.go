@@ -15,7 +15,7 @@ import (
 // Export writes the rows of `connections` of every host whose rows the server lets this user see, run by run, see
 // [sdk.Exporter]. They are of one state of the database. Hashes that came later are filled in.
 func (s *Store) Export(ctx context.Context, r *wire.ExportRequest, w io.Writer) error {
-	return s.reading(ctx, "export", func(a *answerer) error {
+	return s.reading(ctx, func(a *answerer) error {
 		out, err := newRowWriter(r.GetFormat(), w)
 		if err != nil {
 			return a.refuse(err)

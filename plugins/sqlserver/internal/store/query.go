@@ -22,7 +22,7 @@ func measures() []string {
 // Rows count in the range and the bucket that the end of their window lies in. A query that names no layer sees only what
 // was counted at sockets. One page is one state of the database; the next page sees what came meanwhile.
 func (s *Store) Query(ctx context.Context, q *wire.Query, page func(*wire.QueryPage) error) error {
-	return s.reading(ctx, "query", func(a *answerer) error {
+	return s.reading(ctx, func(a *answerer) error {
 		switch q.GetWhat() {
 		case wire.Query_FLOWS:
 			return a.flows(ctx, q, a.pages(page))

@@ -26,8 +26,8 @@ func (a *answerer) refuse(err error) error {
 }
 
 // reading lends f a session. An error is explained as the server's, unless the answer was refused, it wraps
-// [sdk.ErrQuery], or nobody waits any more. what was tried stands before it.
-func (s *Store) reading(ctx context.Context, what string, f func(*answerer) error) error {
+// [sdk.ErrQuery], or nobody waits any more.
+func (s *Store) reading(ctx context.Context, f func(*answerer) error) error {
 	var refused error
 	err := s.readers.Use(ctx, func(session server.Session) error {
 		base, err := s.table(ctx, session)
@@ -54,7 +54,7 @@ func (s *Store) reading(ctx context.Context, what string, f func(*answerer) erro
 		return ctx.Err() // the server's word for it is a statement that was ended
 	case err != nil:
 		trouble, _ := explain(err)
-		return fmt.Errorf("%s: %s %s: %s", what, s.server.Name, trouble, s.server.Words(err))
+		return fmt.Errorf("%s %s: %s", s.server.Name, trouble, s.server.Words(err))
 	}
 	return nil
 }
