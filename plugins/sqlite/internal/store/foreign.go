@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -251,11 +252,15 @@ func arguments(text string) string {
 	return string(line)
 }
 
-// endpoint is an address and port; a port that is not known is -1.
+// endpoint is an address and port; a port that is not known is -1. A zone is kept if it is a number, as here: nobody knows
+// which interface of another time and machine a name meant.
 func endpoint(address, port string) *wire.Endpoint {
 	e := &wire.Endpoint{Port: int32(integer(port, -1))}
 	if ip, err := netip.ParseAddr(address); err == nil {
 		e.Ip = ip.Unmap().WithZone("").AsSlice()
+		if scope, err := strconv.ParseUint(ip.Zone(), 10, 32); err == nil {
+			e.ScopeId = uint32(scope)
+		}
 	}
 	return e
 }

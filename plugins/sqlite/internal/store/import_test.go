@@ -134,6 +134,18 @@ INSERT INTO connections VALUES (1795262400, 5, 7, 3, 1, 2, 3, 1000, 10, 17, 1, 4
 	wantSound(t, s)
 }
 
+func TestAddressesOfAnOldFileKeepTheirScope(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"fe80::1": "fe80::1", "fe80::1%3": "fe80::1%3", "fe80::1%eth0": "fe80::1", "fe80::1%99999999999": "fe80::1",
+		"::ffff:192.0.2.1": "192.0.2.1", "printer.lan": "", "": "",
+	} {
+		if got := sdk.Address(endpoint(text, "443")); got != want {
+			t.Errorf("%q is %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestArgumentsOfAnOldCommandLineAreFound(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
