@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/picosnitch/picosnitch/sdk"
@@ -88,10 +89,15 @@ func within(now, last time.Time) bool {
 	return passed >= 0 && passed < errorInterval
 }
 
-// errorLine bounds and escapes text, so that it is one line whatever it holds.
+// errorLine bounds text and makes it one line whatever it holds. Backslashes stay as they are: they are of what the text's
+// maker has escaped.
 func errorLine(now time.Time, text string) string {
 	if len(text) > errorLength {
 		text = text[:errorLength-3] + "..."
 	}
-	return now.Format(timeFormat) + " " + sdk.EscapeString(text)
+	pieces := strings.Split(text, `\`)
+	for i, piece := range pieces {
+		pieces[i] = sdk.EscapeString(piece)
+	}
+	return now.Format(timeFormat) + " " + strings.Join(pieces, `\`)
 }

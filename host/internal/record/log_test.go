@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/picosnitch/picosnitch/host/internal/capture"
+	"github.com/picosnitch/picosnitch/sdk"
 )
 
 func TestNoNameCanForgeALine(t *testing.T) {
@@ -77,6 +79,22 @@ func TestErrorLogIsBounded(t *testing.T) {
 	}
 	if len(h.limit.messages) > errorMessages {
 		t.Errorf("%d messages kept", len(h.limit.messages))
+	}
+}
+
+func TestErrorLogHasOneLineAnErrorAndEscapesNothingTwice(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"two\nlines\x1b[2J \xff":           `two\x0alines\x1b[2J \xff`,
+		sdk.EscapeString("a\n\\b"):         `a\x0a\\b`,
+		`a backslash is written \\ (hint)`: `a backslash is written \\ (hint)`,
+	} {
+		h := newHost(t, everything())
+		h.Error(text)
+		h.flush()
+		if got := h.home.text(errorLog); got != "2026-11-21 17:26:21 "+want+"\n" {
+			t.Errorf("%q: %q", text, got)
+		}
 	}
 }
 

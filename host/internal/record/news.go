@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -154,7 +155,7 @@ func (r *Recorder) Forged(p *wire.Process, shown string) {
 	p = r.privacy.process(p)
 	text := fmt.Sprintf("picosnitch: process %d shows %s as its program, but executes %s", p.GetId().GetTgid(),
 		shown, p.GetExecutable().GetPath().GetValue())
-	r.Note(text)
+	r.Note(sdk.EscapeString(text))
 	notice := noticeOf(r.clock(), wire.NoticeKind_NOTICE_PRETENDS, text)
 	r.mu.Lock()
 	defer r.mu.Unlock()

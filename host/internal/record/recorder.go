@@ -163,8 +163,9 @@ func (r *Recorder) Exec(p *capture.Process, l identity.Lineage) *wire.Record {
 	}}}
 }
 
-// Error writes a line into error.log with the next Flush and gives a notice with the next Window. The text is raw: it is
-// bounded and escaped here. The same text is written once a minute, its repetitions are counted.
+// Error writes a line into error.log with the next Flush and gives a notice with the next Window. What others
+// chose in the text is escaped already; here it is bounded, and what would break the line is escaped. The same text is
+// written once a minute, its repetitions are counted.
 func (r *Recorder) Error(text string) {
 	now := r.clock()
 	r.mu.Lock()
