@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -72,6 +73,25 @@ func ownSettings(p PluginChoice) map[string]any {
 		return map[string]any{}
 	}
 	return mask(members).(map[string]any)
+}
+
+// Secrets names the keys of config.json that hold what may be a secret.
+func Secrets(c Config) []string {
+	var keys []string
+	note := func(key string, shown json.RawMessage) {
+		if bytes.Contains(shown, []byte(Masked)) {
+			keys = append(keys, key)
+		}
+	}
+	for _, s := range settingsOf("", c, Defaults()) {
+		note(s.Key, s.Value)
+	}
+	for _, name := range sortedKeys(c.Entries) {
+		if name != hostEntry {
+			note("Plugins."+name+".config", visible("config", ownSettings(PluginChoice{Config: c.Entries[name].Config})))
+		}
+	}
+	return keys
 }
 
 // settingsOf lists the fields of a struct.

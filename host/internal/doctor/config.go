@@ -21,7 +21,8 @@ type Config struct {
 	Broken   bool      `json:"broken"`  // it is not in force: the last good one is, or what is right in it
 	Changed  []string  `json:"changed"` // keys that do not have their default; values may be secret
 	Problems []Mistake `json:"problems"`
-	Error    string    `json:"error,omitempty"` // why it could not be read
+	Exposed  []string  `json:"exposed,omitempty"` // keys that may hold secrets, in a file that every user may read
+	Error    string    `json:"error,omitempty"`   // why it could not be read
 	Denied   bool      `json:"denied,omitempty"`
 }
 
@@ -62,6 +63,9 @@ func lookConfig(o Options) loadedConfig {
 		for _, p := range problems {
 			p.File = path
 			fact.Problems = append(fact.Problems, mistake(p))
+		}
+		if info, err := os.Lstat(path); err == nil && info.Mode()&0o004 != 0 {
+			fact.Exposed = config.Secrets(c)
 		}
 	}
 	return loadedConfig{fact: fact, choices: c.Plugins(), ringPages: c.PerfPages, files: c.RlimitNofile}
@@ -110,7 +114,7 @@ func judgeConfig(f Facts) []Finding {
 			"make it a plain file, of the directory's owner")}
 	case !c.Exists:
 		return []Finding{ok("config", c.Path+" does not exist: the defaults count, and the first start writes them there")}
-	case len(c.Problems) == 0:
+	case len(c.Problems)+len(c.Exposed) == 0:
 		return []Finding{ok("config", fmt.Sprintf("%s has no mistake, and %s", c.Path, number(len(c.Changed), "key")+" that differ from the defaults"))}
 	}
 	return judgeMistakes(c)
@@ -118,6 +122,10 @@ func judgeConfig(f Facts) []Finding {
 
 func judgeMistakes(c Config) []Finding {
 	var findings []Finding
+	if len(c.Exposed) > 0 {
+		findings = append(findings, warning("config", fmt.Sprintf("%s holds what may be secret (%s), and its mode lets every user read it",
+			c.Path, said(strings.Join(c.Exposed, ", "))), "chmod 600 "+c.Path))
+	}
 	for _, m := range c.Problems {
 		if m.Severity == config.Error.String() {
 			findings = append(findings, problem("config", m.Text,

@@ -82,6 +82,38 @@ func TestMistakesOfTheConfigurationHaveAPlace(t *testing.T) {
 	}
 }
 
+func TestSecretsThatEveryUserMayReadAreAWarning(t *testing.T) {
+	t.Parallel()
+	const secrets = `{"VT API key": "s3cret", "DB sql server": {"client": "mariadb", "host": "h", "password": "s3cret"},
+"Plugins": {"acme": {"config": {"hooks": [{"token": "s3cret"}]}}, "host": {"config": {"group": "net"}}}}`
+	for _, c := range []struct {
+		text string
+		mode os.FileMode
+		want []string
+	}{
+		{secrets, 0o644, []string{"DB sql server", "VT API key", "Plugins.acme.config"}},
+		{secrets, 0o640, nil},
+		{`{"DB sql server": {"client": "mariadb", "host": "h", "user": "u"}}`, 0o644, nil},
+		{`{}`, 0o644, nil},
+	} {
+		o := here(t)
+		writeConfig(t, o, c.text)
+		if err := os.Chmod(filepath.Join(o.ConfigDir, "config.json"), c.mode); err != nil {
+			t.Fatal(err)
+		}
+		f := well()
+		f.Config = lookConfig(o).fact
+		if !cmp.Equal(f.Config.Exposed, c.want) {
+			t.Errorf("mode %o: exposed %q, want %q", c.mode, f.Config.Exposed, c.want)
+		}
+		found := judgeConfig(f)
+		told := len(found) > 0 && found[0].Level == Warning && strings.HasPrefix(found[0].Do, "chmod 600 ")
+		if told != (c.want != nil) || strings.Contains(fmt.Sprint(found), "s3cret") {
+			t.Errorf("mode %o: found %+v", c.mode, found)
+		}
+	}
+}
+
 func TestAnUnreadableConfigurationIsAProblem(t *testing.T) {
 	t.Parallel()
 	o := here(t)
