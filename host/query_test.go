@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 func compare(column string, o wire.Compare_Operator, value string) *wire.Filter {
@@ -217,9 +218,8 @@ func TestBucketsAreShownInTheZoneAskedFor(t *testing.T) {
 // needZones skips a test on a machine that does not know time zones.
 func needZones(t *testing.T) {
 	t.Helper()
-	if _, err := time.LoadLocation("Europe/Berlin"); err != nil {
-		t.Skip("needs the time zones of package tzdata")
-	}
+	_, err := time.LoadLocation("Europe/Berlin")
+	need.Have(t, "the time zones of package tzdata", err == nil)
 }
 
 // show runs pages through a sink.

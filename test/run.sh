@@ -4,6 +4,14 @@
 set -eu
 cd "$(dirname "$0")/.."
 go=${GO:-go}
+SKIPPED=$(mktemp) # gets a line for every test that is skipped, from test/need
+export SKIPPED
+trap 'skipped; rm -f "$SKIPPED"' EXIT
+
+# skipped: what was not tested here, and why.
+skipped() {
+	[ ! -s "$SKIPPED" ] || { echo "== skipped"; sort "$SKIPPED"; }
+}
 
 # packages: all but those that have a part of their own.
 packages() {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/picosnitch/picosnitch/test/lab"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // lying are stores that are not the truth, each in one way. The truth is two programs: a sent 100, b sent 7 and took 9.
@@ -175,7 +176,7 @@ func TestAPlanComesFromItsSeed(t *testing.T) {
 
 func TestAProcessThatIsLeftIsFound(t *testing.T) {
 	t.Parallel()
-	lab.Need(t, "root", os.Geteuid() == 0)
+	need.Have(t, "root", os.Geteuid() == 0)
 	const user = 61990 // nobody's
 	cmd := exec.Command("sleep", "60")
 	cmd.Dir = "/"

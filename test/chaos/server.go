@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/picosnitch/picosnitch/test/lab"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // Server is a PostgreSQL server in a directory of its own, with an empty database called "picosnitch" and a user "admin".
@@ -34,7 +35,7 @@ type Server struct {
 func NewServer(t *testing.T, base string) *Server {
 	t.Helper()
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
-	lab.Need(t, "a PostgreSQL server (Debian package postgresql)", err == nil && len(found) > 0)
+	need.Have(t, "a PostgreSQL server (Debian package postgresql)", err == nil && len(found) > 0)
 	account, err := user.Lookup("postgres")
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 type ownScenario struct {
@@ -114,7 +116,7 @@ func wantOwner(t *testing.T, path string, uid uint32, mode os.FileMode) {
 // ownersFile reads the database as the user who ran sudo, with sqlite3, while the daemon writes it.
 func ownersFile(t *testing.T, l *Lab) {
 	sqlite3, err := exec.LookPath("sqlite3")
-	Need(t, "sqlite3 (Debian package sqlite3)", err == nil)
+	need.Have(t, "sqlite3 (Debian package sqlite3)", err == nil)
 	d := NewDaemon(t, l, ownerUID)
 	d.Start()
 	load := newLoad(t, l, d)

@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"github.com/picosnitch/picosnitch/test/lab/script"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // execStorm runs programs that do nothing but end, as fast as two cores can, for ten seconds, which one window holds: each
 // execution is a row of its own, with the program's hash and its parent.
 func execStorm(t *testing.T, l *Lab) {
-	Need(t, "amd64 (the programs are machine code)", runtime.GOARCH == "amd64")
+	need.Have(t, "amd64 (the programs are machine code)", runtime.GOARCH == "amd64")
 	d := NewDaemon(t, l, 0)
 	d.WriteConfig(strings.Replace(defaultConfig(), `(seconds)": 1`, `(seconds)": 10, "Every exe (not just conns)": true`, 1))
 	d.Start()

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // server is a database server of the lab's own: directory, port, user, and a database called picosnitch.
@@ -36,7 +38,7 @@ type server struct {
 func postgreSQL(t *testing.T) *server {
 	t.Helper()
 	found := glob("/usr/lib/postgresql/*/bin")
-	Need(t, "PostgreSQL (Debian package postgresql)", len(found) > 0)
+	need.Have(t, "PostgreSQL (Debian package postgresql)", len(found) > 0)
 	bin := found[len(found)-1]
 	s := newServer(t, "postgres")
 	data, password := filepath.Join(s.dir, "data"), filepath.Join(s.dir, "password")
@@ -58,7 +60,7 @@ func postgreSQL(t *testing.T) *server {
 func mariaDB(t *testing.T) *server {
 	t.Helper()
 	_, err := exec.LookPath("mariadbd")
-	Need(t, "MariaDB (Debian package mariadb-server)", err == nil)
+	need.Have(t, "MariaDB (Debian package mariadb-server)", err == nil)
 	s := newServer(t, "mysql")
 	data := filepath.Join(s.dir, "data")
 	s.socket = filepath.Join(s.sockets(), "s")
@@ -79,7 +81,7 @@ func mariaDB(t *testing.T) *server {
 func newServer(t *testing.T, account string) *server {
 	t.Helper()
 	who, err := user.Lookup(account)
-	Need(t, "the user "+account, err == nil)
+	need.Have(t, "the user "+account, err == nil)
 	s := &server{t: t}
 	for _, id := range []struct {
 		text string

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // onPlugins are the scenarios that need more plugins than sqlite.
@@ -108,7 +110,7 @@ func goPlugin(t *testing.T, pkg string) string {
 func pythonSink(t *testing.T) string {
 	t.Helper()
 	err := exec.Command("/usr/bin/python3", "-c", "import grpc, google.protobuf, cryptography").Run()
-	Need(t, "python3-grpcio, python3-protobuf, python3-cryptography", err == nil)
+	need.Have(t, "python3-grpcio, python3-protobuf, python3-cryptography", err == nil)
 	raw, err := os.ReadFile("../../examples/python-sink/python-sink")
 	if err != nil {
 		t.Fatal(err)

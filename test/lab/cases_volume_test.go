@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/picosnitch/picosnitch/test/lab/script"
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // volume are the scenarios that need the whole machine: one after the other, and not in a guest.
@@ -137,7 +138,7 @@ func manyFlows(t *testing.T, l *Lab) {
 // storm starts processes as fast as two cores can for ten seconds; each connects, sends and ends. Every byte is in a
 // row, or a gap says how many are not; every process that no row names is counted in a gap, too.
 func storm(t *testing.T, l *Lab) {
-	Need(t, "amd64 (the mayflies are machine code)", runtime.GOARCH == "amd64")
+	need.Have(t, "amd64 (the mayflies are machine code)", runtime.GOARCH == "amd64")
 	d := NewDaemon(t, l, 0)
 	d.Start()
 	c := NewCase(t, l, d)
@@ -248,7 +249,7 @@ func (c *Case) sumStorm(truth stormTruth) (s stormSums, err error) {
 // distinctBinaries runs ten thousand programs once each: all are gone before anybody could look at them, and every one has
 // its own hash in its own row.
 func distinctBinaries(t *testing.T, l *Lab) {
-	Need(t, "amd64 (the mayflies are machine code)", runtime.GOARCH == "amd64")
+	need.Have(t, "amd64 (the mayflies are machine code)", runtime.GOARCH == "amd64")
 	const count = 10_000
 	d := NewDaemon(t, l, 0)
 	d.Start()

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // fakeDaemon does what the harness relies on, and nothing else.
@@ -130,7 +132,7 @@ func restoreTruth(t *testing.T, db *sql.DB, want []Expectation) {
 }
 
 func TestLeftoversOfDeadLabsAreRemoved(t *testing.T) {
-	Need(t, "root", os.Geteuid() == 0)
+	need.Have(t, "root", os.Geteuid() == 0)
 	lock(t)
 	const dead = "999999999"
 	paths := []string{filepath.Join(os.TempDir(), dirPrefix+dead)}

@@ -9,7 +9,7 @@
 //
 // As root: go test ./test/lab. It builds the daemon, or takes PICOSNITCH_BIN=bin/picosnitch with its plugins beside it
 // (and LAB_GENERATOR, where there is no Go). LAB_SIZE=small is for slow guests, LAB_PATIENCE=20 multiplies their
-// deadlines. LAB_KEEP=1 leaves the databases and logs to look at, in /tmp/psl-<pid>, until the next lab. With CI=true,
+// deadlines. LAB_KEEP=1 leaves the databases and logs to look at, in /tmp/psl-<pid>, until the next lab. With CI set,
 // what the machine lacks fails instead of being skipped. A path that the kernel lacks is skipped by name, unless LAB_MUST
 // names it. LAB_RESULTS=file gets a [Result] for each case.
 //
@@ -33,6 +33,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 const (
@@ -57,7 +59,7 @@ type Lab struct {
 // generator is needed. Everything is undone when t ends.
 func New(t *testing.T, daemon bool) *Lab {
 	t.Helper()
-	Need(t, "root", os.Geteuid() == 0)
+	need.Have(t, "root", os.Geteuid() == 0)
 	lock(t)
 	removeLeftovers(t)
 	l := &Lab{t: t, Dir: fmt.Sprintf("%s/%s%d", os.TempDir(), dirPrefix, os.Getpid())}
@@ -126,18 +128,6 @@ func build(t *testing.T, output, pkg string, flags ...string) {
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", pkg, err, out)
-	}
-}
-
-// Need skips the test when a feature is missing; in CI, where nothing may be skipped silently, it fails.
-func Need(t testing.TB, feature string, have bool) {
-	t.Helper()
-	switch {
-	case have:
-	case os.Getenv("CI") == "true":
-		t.Fatalf("needs %s, which CI must have", feature)
-	default:
-		t.Skipf("needs %s", feature)
 	}
 }
 

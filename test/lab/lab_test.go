@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // TestMain lets many cases run at once: they spend their time waiting for the write window. A number given by hand
@@ -118,7 +120,7 @@ func TestLab(t *testing.T) {
 				full := Size(1, 0) == 1
 				record.watch(t, s.name, func() (string, string) { return volumeOutcome(full) })
 				if !full {
-					t.Skip("needs full size")
+					need.Skip(t, "full size only")
 				}
 				s.run(t, l)
 			})

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // Result is how a case ended, as docs/coverage.md shows it.
@@ -109,6 +111,6 @@ func (c *Case) Feature(name string, have bool) {
 	case slices.Contains(strings.Split(os.Getenv("LAB_MUST"), ","), name):
 		c.Fatalf("this kernel has no %s, which LAB_MUST says it has", name)
 	default:
-		c.Skipf("this kernel has no %s", name)
+		need.Skip(c, "this kernel has no "+name)
 	}
 }

@@ -1,8 +1,9 @@
 // Package need gives tests what they need of the machine: rights, programs, a small disk. Where it is missing a test is
-// skipped; with CI set it fails, since nobody reads there what was skipped.
+// skipped, and says so in the list of [Skip]; with CI set it fails.
 package need
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"testing"
@@ -44,10 +45,37 @@ func Disk(t testing.TB, options string) (directory string) {
 	return directory
 }
 
+// Have is for anything else: feature says what, have whether it is there.
+func Have(t testing.TB, feature string, have bool) {
+	t.Helper()
+	if !have {
+		lack(t, "needs "+feature)
+	}
+}
+
 func lack(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
 		t.Fatal(what)
 	}
-	t.Skip(what)
+	Skip(t, what)
+}
+
+// Skip skips a test, in CI too, and says why. SKIPPED names a file that gets a line for each: test/run.sh shows it at its
+// end, since go test keeps silent about them.
+func Skip(t testing.TB, why string) {
+	t.Helper()
+	if path := os.Getenv("SKIPPED"); path != "" {
+		list, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintf(list, "%s: %s\n", t.Name(), why); err != nil {
+			t.Error(err)
+		}
+		if err := list.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Skip(why)
 }

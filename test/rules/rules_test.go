@@ -17,7 +17,7 @@ import (
 // maxLines is what a person reads in one go.
 const maxLines = 400
 
-// source is a file of ours that is neither generated nor a test.
+// source is a file of ours that is not generated.
 type source struct {
 	path  string
 	lines int
@@ -25,7 +25,8 @@ type source struct {
 	tree  *ast.File
 }
 
-func sources(t *testing.T) (all []source) {
+// sources gives the program's files, or those of its tests.
+func sources(t *testing.T, tests bool) (all []source) {
 	t.Helper()
 	err := filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
 		switch {
@@ -33,7 +34,7 @@ func sources(t *testing.T) (all []source) {
 			return err
 		case entry.IsDir() && (strings.HasPrefix(entry.Name(), ".") && entry.Name() != ".." || entry.Name() == "bin"):
 			return fs.SkipDir
-		case filepath.Ext(path) != ".go", strings.HasSuffix(path, "_test.go"):
+		case filepath.Ext(path) != ".go", strings.HasSuffix(path, "_test.go") != tests:
 			return nil
 		}
 		text, err := os.ReadFile(path)
@@ -57,7 +58,7 @@ func sources(t *testing.T) (all []source) {
 }
 
 func TestRules(t *testing.T) {
-	all := sources(t)
+	all := sources(t, false)
 	for name, rule := range map[string]func(*testing.T, []source){
 		"a package says once what it is":          onePackageComment,
 		"files are short":                         shortFiles,
@@ -65,6 +66,22 @@ func TestRules(t *testing.T) {
 		"no package has state, or acts by itself": stateless,
 	} {
 		t.Run(name, func(t *testing.T) { rule(t, all) })
+	}
+}
+
+// TestSkipsAreListed: go test keeps silent about a test that was skipped, so that nobody misses what it would have found.
+func TestSkipsAreListed(t *testing.T) {
+	for _, s := range sources(t, true) {
+		ast.Inspect(s.tree, func(n ast.Node) bool {
+			call, ok := n.(*ast.SelectorExpr)
+			if !ok || call.Sel.Name != "Skip" && call.Sel.Name != "Skipf" {
+				return true
+			}
+			if x, ok := call.X.(*ast.Ident); ok && x.Name == "t" {
+				t.Errorf("%s: t.%s: use test/need", s.set.Position(n.Pos()), call.Sel.Name)
+			}
+			return true
+		})
 	}
 }
 

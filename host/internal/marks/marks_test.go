@@ -220,7 +220,7 @@ func TestTooManyWatchedFilesAreAnOverflow(t *testing.T) {
 func TestOverflowOfTheQueueIsTold(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("executes 20,000 programs")
+		need.Skip(t, "executes 20,000 programs")
 	}
 	told := make(chan struct{}, 1)
 	m, w := start(t, Options{Overflowed: func() {

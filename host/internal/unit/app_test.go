@@ -64,9 +64,7 @@ func link(t *testing.T, target, path string) {
 func mountSilence(t *testing.T, at string, mode uint32) (abort func()) {
 	t.Helper()
 	server, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
-	if err != nil {
-		t.Skipf("no FUSE here: %v", err)
-	}
+	need.Have(t, fmt.Sprintf("FUSE: %v", err), err == nil)
 	options := fmt.Sprintf("fd=%d,rootmode=%o,user_id=0,group_id=0,allow_other", server.Fd(), mode)
 	if err := unix.Mount("silence", at, "fuse", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		server.Close()

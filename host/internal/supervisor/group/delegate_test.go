@@ -3,6 +3,7 @@ package group
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/picosnitch/picosnitch/test/need"
 )
 
 // asideVerb makes this binary a host in a group of its own.
@@ -58,17 +61,11 @@ func aside() {
 // delegatedGroup is one that systemd would have made for a unit with Delegate=yes.
 func delegatedGroup(t *testing.T) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: control groups")
-	}
+	need.Root(t, "make control groups")
 	own, err := find()
-	if err != nil || own.unified == "" {
-		t.Skipf("needs the unified hierarchy of control groups: %v", err)
-	}
+	need.Have(t, fmt.Sprintf("the unified hierarchy of control groups: %v", err), err == nil && own.unified != "")
 	dir, err := os.MkdirTemp(own.unified, "unit-")
-	if err != nil {
-		t.Skipf("needs a group that may have children: %v", err)
-	}
+	need.Have(t, fmt.Sprintf("a control group that may have children: %v", err), err == nil)
 	t.Cleanup(func() {
 		for _, left := range []string{filepath.Join(dir, hostGroup), dir} {
 			if err := remove(left); err != nil {

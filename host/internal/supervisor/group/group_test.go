@@ -114,7 +114,7 @@ func TestWhatADeadHostLeftIsEnded(t *testing.T) {
 	left := member(t, g, "/bin/sh", "-c", "read go; exec /bin/sleep 600")
 	for deadline := time.Now().Add(10 * time.Second); !slices.Contains(g.Processes(), left.Process.Pid); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Skip("no control group knows its processes here")
+			need.Have(t, "control groups that know their processes", false)
 		}
 	}
 	gone := make(chan error, 1)
