@@ -8,10 +8,10 @@ import (
 	"os"
 	"testing"
 
-	"github.com/picosnitch/picosnitch/plugins/sqlserver/internal/servertest"
 	"github.com/picosnitch/picosnitch/plugins/sqlserver/internal/store"
 	"github.com/picosnitch/picosnitch/sdk"
 	"github.com/picosnitch/picosnitch/sdk/sdktest"
+	"github.com/picosnitch/picosnitch/test/dbserver"
 )
 
 // asPlugin makes the test binary the plugin itself, so that what runs is what was compiled for the test.
@@ -46,8 +46,8 @@ func (p perDirectory) Configure(ctx context.Context, s sdk.Settings) error {
 }
 
 func TestThePluginKeepsToTheContract(t *testing.T) {
-	for name, start := range map[string]func(testing.TB) *servertest.Server{
-		"PostgreSQL": servertest.PostgreSQL, "MariaDB": servertest.MariaDB,
+	for name, start := range map[string]func(testing.TB) *dbserver.Server{
+		"PostgreSQL": dbserver.PostgreSQL, "MariaDB": dbserver.MariaDB,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

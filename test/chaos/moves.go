@@ -120,16 +120,17 @@ func (w *World) fillDisk(m Move) error {
 }
 
 func (w *World) serverAway(m Move) error {
-	if w.Server == nil || w.Server.cmd == nil {
+	if w.Server == nil || !w.Server.Running() {
 		w.Diary.Once(m.Kind, "", "it is away")
 		return nil
 	}
 	deed := w.Diary.Begin(m.Kind, "", "")
 	w.later.in(m.For, func() {
-		w.must(w.Server.Start())
+		w.Server.Start()
 		deed.End("")
 	})
-	return w.Server.Stop()
+	w.Server.Kill()
+	return nil
 }
 
 // victim is a process that keeps its meaning even when its number has another one.

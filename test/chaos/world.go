@@ -88,7 +88,7 @@ func (w *World) build(l *lab.Lab, base string) {
 			l.Build(path, pkg)
 		}
 	}
-	w.Server = NewServer(w.T, base)
+	w.Server = NewServer(w.T)
 	w.Stores = append(w.Stores, Store{Plugin: "sqlserver", Gaps: true, read: func(ctx context.Context) (Contents, error) {
 		return w.Server.read(ctx, inside)
 	}})

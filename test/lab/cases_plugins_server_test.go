@@ -1,25 +1,30 @@
 package lab
 
 import (
+	"bufio"
+	"context"
 	"database/sql"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/picosnitch/picosnitch/test/dbserver"
 )
 
 // postgres keeps the history in PostgreSQL too: through the sandbox's grant of one peer, then of the server's socket.
 func postgres(t *testing.T, l *Lab) {
 	s := postgreSQL(t)
 	keepIn(t, l, s, func(socket bool) (settings, settings) {
-		to := settings{"client": "psycopg", "dbname": "picosnitch", "user": "admin", "password": "secret of the lab",
-			"sslmode": "disable", "host": "127.0.0.1", "port": s.port}
+		to := settings{"client": "psycopg", "dbname": "picosnitch", "user": "admin", "password": "admin",
+			"sslmode": "require", "host": "127.0.0.1", "port": s.Port}
 		if !socket {
 			return to, settings{}
 		}
-		to["host"] = s.sockets()
-		return to, settings{"paths": settings{s.sockets(): "rw"}}
+		to["host"] = s.Sockets
+		return to, settings{"paths": settings{s.Sockets: "rw"}}
 	})
 }
 
@@ -29,11 +34,11 @@ func mariadb(t *testing.T, l *Lab) {
 	keepIn(t, l, s, func(socket bool) (settings, settings) {
 		to := settings{"client": "mariadb", "database": "picosnitch", "user": "keeper", "password": "secret of the lab"}
 		if !socket {
-			to["host"], to["port"] = "127.0.0.1", s.port
+			to["host"], to["port"] = "127.0.0.1", s.Port
 			return to, settings{}
 		}
-		to["unix_socket"] = s.socket
-		return to, settings{"paths": settings{s.sockets(): "rw"}}
+		to["unix_socket"] = s.Socket
+		return to, settings{"paths": settings{s.Sockets: "rw"}}
 	})
 }
 
@@ -55,13 +60,13 @@ func keepIn(t *testing.T, l *Lab, s *server, to func(socket bool) (server, plugi
 		return ""
 	})
 
-	s.kill()
+	s.Kill()
 	v.exchange(2002)
 	d.WaitPlugin("sqlserver", func(p PluginStatus) bool { return p.State == "degraded" && p.Queued > 0 })
 	d.Kill()
 	d.Start()
 	v.exchange(3003)
-	s.start()
+	s.Start()
 	v.exchange(4004)
 
 	connect, plugin = to(true)
@@ -175,8 +180,8 @@ func tamper(t *testing.T, d *Daemon, c *Case, s *server) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s.ask(fmt.Sprintf("UPDATE connections SET send = send + 2 WHERE epoch = '%s' AND seq = %d", theirs.epoch, theirs.seq))
-	s.ask(fmt.Sprintf("DELETE FROM connections WHERE epoch = '%s' AND seq = %d", lost.epoch, lost.seq))
+	s.SQL(fmt.Sprintf("UPDATE connections SET send = send + 2 WHERE epoch = '%s' AND seq = %d", theirs.epoch, theirs.seq))
+	s.SQL(fmt.Sprintf("DELETE FROM connections WHERE epoch = '%s' AND seq = %d", lost.epoch, lost.seq))
 	own, both := d.verify(), d.verify("--against", "sqlserver")
 	for _, a := range []Answer{own, both} {
 		if !slices.ContainsFunc(strings.Split(a.Stdout, "\n"), func(line string) bool { return namesRange(line, altered.seq) }) {
@@ -241,4 +246,68 @@ func namesRange(line string, seq int64) bool {
 	var first, last int64
 	n, err := fmt.Sscanf(text, "%d to %d were altered", &first, &last)
 	return err == nil && n == 2 && first <= seq && seq <= last
+}
+
+// server is a database server of the lab's own, as a plugin in a sandbox uses it.
+type server struct {
+	*dbserver.Server
+	t    *testing.T
+	lock string // SQL that lets nobody write to connections until its session ends
+}
+
+func postgreSQL(t *testing.T) *server {
+	t.Helper()
+	return &server{Server: dbserver.PostgreSQL(t), t: t, lock: "BEGIN; LOCK TABLE connections_batches IN EXCLUSIVE MODE;"}
+}
+
+func mariaDB(t *testing.T) *server {
+	t.Helper()
+	s := &server{Server: dbserver.MariaDB(t), t: t, lock: "FLUSH TABLES WITH READ LOCK;"}
+	s.SQL("CREATE USER keeper IDENTIFIED BY 'secret of the lab';" +
+		"GRANT CREATE, CREATE VIEW, INSERT, SELECT ON picosnitch.* TO keeper")
+	return s
+}
+
+// hold holds up everything that is written to connections, until release is called.
+func (s *server) hold() (release func()) {
+	s.t.Helper()
+	cmd := s.Client(context.Background())
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	release = func() {
+		_ = in.Close() // the session ends
+		_ = cmd.Wait()
+	}
+	if _, err := io.WriteString(in, s.lock+" SELECT 'held';\n"); err != nil {
+		release()
+		s.t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "held\n" {
+		release()
+		s.t.Fatalf("lock: %q, %v", line, err)
+	}
+	return release
+}
+
+// sums adds up what programs below a directory did, and counts rows and their ids, which must be as many.
+func (s *server) sums(dir string) (m moved, ids, rows int) {
+	s.t.Helper()
+	out, err := s.Try("SELECT concat(coalesce(sum(send), 0), ' ', coalesce(sum(recv), 0), ' '," +
+		" count(DISTINCT concat(epoch, ' ', seq)), ' ', count(*)) FROM connections WHERE exe LIKE '" + dir + "/%'")
+	if err != nil {
+		return m, -1, 0 // no table yet, or no server
+	}
+	if _, err := fmt.Sscan(out, &m.Sent, &m.Received, &ids, &rows); err != nil {
+		s.t.Fatalf("sums: %v: %s", err, out)
+	}
+	return m, ids, rows
 }

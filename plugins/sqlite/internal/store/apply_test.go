@@ -57,7 +57,7 @@ func oddBatch() *sdk.Batch {
 func TestTheViewShowsEveryColumnAsTheSDKFlattensIt(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())
-	for _, b := range []*sdk.Batch{hostileBatch(), oddBatch(), newGenerator(3).batch(50)} {
+	for _, b := range []*sdk.Batch{hostileBatch(), oddBatch(), newGenerator(3).Batch(50)} {
 		apply(t, s, b)
 		for r, row := range sdk.Rows(b.Batch) {
 			want := make(map[string]any)
@@ -335,11 +335,11 @@ func TestAFullDiskIsARetryAndNothingIsLost(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())
 	g := newGenerator(1)
-	apply(t, s, g.batch(10))
+	apply(t, s, g.Batch(10))
 	if _, _, err := s.writer.conn.number("PRAGMA max_page_count = 1"); err != nil { // the size it has now
 		t.Fatal(err)
 	}
-	b := g.batch(3000)
+	b := g.Batch(3000)
 	wantRetry(t, s.Apply(t.Context(), b), "no space left")
 	if err := s.Health(t.Context()); err == nil || !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("health: got %v, want the reason", err)
@@ -365,7 +365,7 @@ func TestALockOfAnotherProgramIsARetry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := g.batch(10)
+	b := g.Batch(10)
 	wantRetry(t, s.Apply(t.Context(), b), "locked by another program")
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
@@ -386,7 +386,7 @@ func TestAFileThatIsDamagedWhileOpenIsSetAsideAndTheHostAskedAgain(t *testing.T)
 	directory := t.TempDir()
 	s := open(t, directory)
 	g := newGenerator(1)
-	apply(t, s, g.batch(2000))
+	apply(t, s, g.Batch(2000))
 	if err := s.writer.conn.script("PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
 		t.Fatal(err)
 	}
@@ -410,7 +410,7 @@ func TestAFileThatIsDamagedWhileOpenIsSetAsideAndTheHostAskedAgain(t *testing.T)
 	}
 	var rewind *sdk.Rewind
 	for range 3 { // the page cache may hold what the first batches need
-		if err = s.Apply(t.Context(), g.batch(2000)); err != nil {
+		if err = s.Apply(t.Context(), g.Batch(2000)); err != nil {
 			break
 		}
 	}
@@ -420,5 +420,5 @@ func TestAFileThatIsDamagedWhileOpenIsSetAsideAndTheHostAskedAgain(t *testing.T)
 	if aside, _ := filepath.Glob(filepath.Join(directory, "snitch.db.corrupt-*")); len(aside) == 0 {
 		t.Error("the damaged file is not set aside")
 	}
-	apply(t, s, newGenerator(1).batch(100))
+	apply(t, s, newGenerator(1).Batch(100))
 }

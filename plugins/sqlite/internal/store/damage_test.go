@@ -20,7 +20,7 @@ func damaged(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	apply(t, s, newGenerator(1).batch(300))
+	apply(t, s, newGenerator(1).Batch(300))
 	page, found, err := s.writer.conn.number("SELECT rootpage FROM sqlite_schema WHERE name = ?", name)
 	if err != nil || !found {
 		t.Fatalf("%s: %v, %v", name, found, err)
@@ -47,7 +47,7 @@ func wantAnew(t *testing.T, s *Store) {
 	} else if err := s.Health(t.Context()); err == nil || !strings.Contains(err.Error(), "set aside as "+aside[0]) {
 		t.Errorf("health: %v", err)
 	}
-	apply(t, s, newGenerator(1).batch(100))
+	apply(t, s, newGenerator(1).Batch(100))
 	wantValue(t, s, "100", "SELECT count(*) FROM flows")
 }
 

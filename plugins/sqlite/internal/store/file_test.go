@@ -73,7 +73,7 @@ func TestAFileOf103IsSetAsideUntouched(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := open(t, directory)
-		apply(t, s, newGenerator(1).batch(3))
+		apply(t, s, newGenerator(1).Batch(3))
 		aside := filepath.Join(directory, "snitch-1.0.3.db")
 		if !bytes.Equal(want, contents(t, aside)) {
 			t.Errorf("version %s: the file was changed", version)
@@ -171,7 +171,7 @@ func TestADamagedFileIsSetAsideAndANewOneBegins(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := open(t, directory)
-			apply(t, s, newGenerator(1).batch(3))
+			apply(t, s, newGenerator(1).Batch(3))
 			aside, _ := filepath.Glob(filepath.Join(directory, "snitch.db.corrupt-*Z"))
 			if len(aside) != 1 || !bytes.Equal(raw, contents(t, aside[0])) {
 				t.Errorf("set aside: %v", aside)
@@ -185,7 +185,7 @@ func TestADamagedFileIsLeftToAPersonWhoLooksAfterItWithoutTheDaemon(t *testing.T
 	directory := t.TempDir()
 	path := filepath.Join(directory, fileName)
 	s := open(t, directory)
-	apply(t, s, newGenerator(1).batch(300))
+	apply(t, s, newGenerator(1).Batch(300))
 	if err := s.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func TestADamagedFileIsLeftToAPersonWhoLooksAfterItWithoutTheDaemon(t *testing.T
 func TestTheFileIsForItsOwnerAlone(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())
-	apply(t, s, newGenerator(1).batch(3))
+	apply(t, s, newGenerator(1).Batch(3))
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		info, err := os.Stat(s.path + suffix)
 		if err != nil || info.Mode().Perm() != 0o600 {
@@ -227,7 +227,7 @@ func TestAnOpenedFileIsOpenedAgain(t *testing.T) {
 	g := newGenerator(1)
 	for range 3 {
 		s := open(t, directory)
-		apply(t, s, g.batch(10))
+		apply(t, s, g.Batch(10))
 		if err := s.close(); err != nil {
 			t.Fatal(err)
 		}
@@ -239,14 +239,14 @@ func TestReadOnlyAnswersBesideAWriterAndAlone(t *testing.T) {
 	t.Parallel()
 	directory := t.TempDir()
 	writer := open(t, directory)
-	apply(t, writer, newGenerator(1).batch(10))
+	apply(t, writer, newGenerator(1).Batch(10))
 	readOnly := func(s *sdk.Settings) { s.ReadOnly = true }
 	beside, err := configure(t, directory, readOnly)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantValue(t, beside, "10", "SELECT count(*) FROM connections")
-	if err := beside.Apply(t.Context(), newGenerator(1).batch(10)); err == nil {
+	if err := beside.Apply(t.Context(), newGenerator(1).Batch(10)); err == nil {
 		t.Error("a read-only store took a batch")
 	}
 	if _, err := beside.readers.Load().Exec("DELETE FROM flows"); err == nil {
@@ -270,7 +270,7 @@ func TestReadOnlyOnAFileSystemThatIsReadOnly(t *testing.T) {
 	t.Parallel()
 	directory := need.Disk(t, "size=4m")
 	s := open(t, directory)
-	apply(t, s, newGenerator(1).batch(10))
+	apply(t, s, newGenerator(1).Batch(10))
 	if err := s.close(); err != nil {
 		t.Fatal(err)
 	}
@@ -293,12 +293,12 @@ func TestAFullFileSystemIsARetry(t *testing.T) {
 	directory := need.Disk(t, "size=1m")
 	s := open(t, directory)
 	g := newGenerator(1)
-	apply(t, s, g.batch(10))
+	apply(t, s, g.Batch(10))
 	ballast := filepath.Join(directory, "ballast")
 	if err := os.WriteFile(ballast, make([]byte, 600<<10), 0o600); err != nil && !errors.Is(err, syscall.ENOSPC) {
 		t.Fatal(err)
 	}
-	b := g.batch(1000)
+	b := g.Batch(1000)
 	wantRetry(t, s.Apply(t.Context(), b), "no space left")
 	wantValue(t, s, "10", "SELECT count(*) FROM connections")
 	if err := os.Remove(ballast); err != nil {
@@ -317,14 +317,14 @@ func TestAReadOnlyFileSystemIsARetry(t *testing.T) {
 	directory := need.Disk(t, "size=8m")
 	s := open(t, directory)
 	g := newGenerator(1)
-	apply(t, s, g.batch(10))
+	apply(t, s, g.Batch(10))
 	if err := s.close(); err != nil { // a file system with a file open to be written cannot be made read-only
 		t.Fatal(err)
 	}
 	if err := unix.Mount("", directory, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	b := g.batch(10)
+	b := g.Batch(10)
 	wantRetry(t, s.Apply(t.Context(), b), "read-only")
 	if err := s.Health(t.Context()); err == nil {
 		t.Error("health says nothing")
@@ -354,7 +354,7 @@ func TestTheSqlite3ShellReadsWhileTheStoreWrites(t *testing.T) {
 				return
 			default:
 			}
-			if err := s.Apply(t.Context(), g.batch(200)); err != nil {
+			if err := s.Apply(t.Context(), g.Batch(200)); err != nil {
 				done <- err
 				return
 			}

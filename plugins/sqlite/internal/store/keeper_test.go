@@ -37,7 +37,7 @@ func chained(t *testing.T) *Store {
 	s := open(t, t.TempDir())
 	var chain sdk.Hash
 	next := uint64(1)
-	for i, b := range []*sdk.Batch{hostileBatch(), oddBatch(), newGenerator(3).batch(50), batch(1, 1,
+	for i, b := range []*sdk.Batch{hostileBatch(), oddBatch(), newGenerator(3).Batch(50), batch(1, 1,
 		&wire.Record{Kind: &wire.Record_Exec{Exec: &wire.Exec{Window: &wire.Window{End: start}, Process: process("/bin/ls", "ls", 2), Parent: process("/bin/sh", "sh", 3)}}},
 		&wire.Record{Kind: &wire.Record_Notice{Notice: &wire.Notice{Time: 5, Text: &wire.Text{Value: []byte("\xff")}}}},
 		&wire.Record{Kind: &wire.Record_Gap{Gap: &wire.Gap{Start: 5, End: 6, Sent: 1 << 63}}},
@@ -347,7 +347,7 @@ func TestCompactGivesBackWhatIsFree(t *testing.T) {
 	s := open(t, t.TempDir())
 	g := newGenerator(1)
 	for range 4 {
-		apply(t, s, g.batch(3000))
+		apply(t, s, g.Batch(3000))
 	}
 	if _, err := reader(t, s, "mode=rw&_busy_timeout=2000").Exec("DELETE FROM connections"); err != nil {
 		t.Fatal(err)
@@ -365,7 +365,7 @@ func TestAReadOnlyStoreChangesNothingForAnybody(t *testing.T) {
 	t.Parallel()
 	directory := t.TempDir()
 	writer := open(t, directory)
-	apply(t, writer, newGenerator(1).batch(10))
+	apply(t, writer, newGenerator(1).Batch(10))
 	s, err := configure(t, directory, func(s *sdk.Settings) { s.ReadOnly = true })
 	if err != nil {
 		t.Fatal(err)

@@ -51,7 +51,7 @@ func TestAScanTellsHowFarItIs(t *testing.T) {
 	s := open(t, t.TempDir())
 	g := newGenerator(1)
 	for range 5 {
-		apply(t, s, g.batch(1000))
+		apply(t, s, g.Batch(1000))
 	}
 	_, page := ask(t, s, &wire.Query{By: []string{"cmdline"}})
 	if page.GetScan() != 5000 || page.GetScanned() != 5000 {

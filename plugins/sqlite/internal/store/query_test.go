@@ -13,141 +13,24 @@ import (
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/test/storetest"
 )
 
-// ask runs a query to its last page and gives each row as text: values, bucket if there is one, sent/received/rows.
-func ask(t *testing.T, s *Store, q *wire.Query) (rows []string, last *wire.QueryPage) {
-	t.Helper()
-	err := s.Query(t.Context(), q, func(p *wire.QueryPage) error {
-		for _, r := range p.GetRows() {
-			rows = append(rows, rowText(r))
-		}
-		last = p
-		return nil
-	})
-	if err != nil {
-		t.Fatalf("query %v: %v", q, err)
-	}
-	return rows, last
-}
-
-func rowText(r *wire.QueryRow) string {
-	var parts []string
-	for _, v := range r.GetValues() {
-		if text, ok := v.GetKind().(*wire.Value_Text); ok {
-			parts = append(parts, string(text.Text))
-		} else {
-			parts = append(parts, fmt.Sprint(v.GetNumber()))
-		}
-	}
-	if r.GetBucket() != 0 {
-		parts = append(parts, time.Unix(0, r.GetBucket()).UTC().Format("01-02T15:04"))
-	}
-	m := r.GetMeasures()
-	return strings.Join(append(parts, fmt.Sprintf("%d/%d/%d", m.GetSent(), m.GetReceived(), m.GetRows())), " ")
-}
-
-func wantRows(t *testing.T, s *Store, q *wire.Query, want ...string) {
-	t.Helper()
-	got, _ := ask(t, s, q)
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%v (-want +got):\n%s", q, diff)
-	}
-}
-
-func compare(column string, operator wire.Compare_Operator, values ...string) *wire.Filter {
-	c := &wire.Compare{Column: column, Operator: operator}
-	for _, v := range values {
-		c.Values = append(c.Values, []byte(v))
-	}
-	return &wire.Filter{Kind: &wire.Filter_Compare{Compare: c}}
-}
-
-func equal(column string, values ...string) *wire.Filter {
-	return compare(column, wire.Compare_EQUAL, values...)
-}
-func all(filters ...*wire.Filter) *wire.Filter {
-	return &wire.Filter{Kind: &wire.Filter_All{All: &wire.Filters{Filters: filters}}}
-}
-func anyOf(filters ...*wire.Filter) *wire.Filter {
-	return &wire.Filter{Kind: &wire.Filter_Any{Any: &wire.Filters{Filters: filters}}}
-}
-func not(f *wire.Filter) *wire.Filter { return &wire.Filter{Kind: &wire.Filter_Not{Not: f}} }
-
-// sample is a store with six flows in an hour, one a packet copy that no sum should have.
+// sample is a store with the sample.
 func sample(t *testing.T) *Store {
 	t.Helper()
 	s := open(t, t.TempDir())
-	curl, ssh := process("/usr/bin/curl", "curl\x00-H\x00say \"it's\"", 1), process("/usr/bin/ssh", "ssh", 2)
-	ssh.Ruid = 0
-	copied := flow(60, ssh, 1000, 1000, "10.1.2.3", "")
-	copied.GetFlow().Layer = wire.Layer_LAYER_PACKET
-	orphan := flow(1800, ssh, 4, 40, "fe80::1", "")
-	orphan.GetFlow().Parent = nil
-	apply(t, s, batch(1, 1,
-		flow(0, curl, 1, 10, "93.184.216.34", "www.example.org"),
-		flow(60, curl, 2, 20, "93.184.216.34", "www.example.org"),
-		flow(600, curl, 3, 30, "2001:db8::7", "example.com"),
-		orphan, copied,
-		flow(3000, process("/opt/back\\slash\xff", "x", 3), 5, 50, "192.168.1.1", ""),
-	))
+	apply(t, s, storetest.Sample())
 	return s
 }
 
 func TestQueriesGroupFilterAndOrder(t *testing.T) {
 	t.Parallel()
 	s := sample(t)
-	exe := []string{"exe"}
-	all3 := []string{"/opt/back\\slash\xff 5/50/1", "/usr/bin/curl 6/60/3", "/usr/bin/ssh 4/40/1"}
-	for _, c := range []struct {
-		name string
-		q    *wire.Query
-		want []string
-	}{
-		{"totals only", &wire.Query{}, []string{"15/150/5"}},
-		{"totals of nothing", &wire.Query{Where: equal("exe", "/none")}, []string{"0/0/0"}},
-		{"by executable", &wire.Query{By: exe}, all3},
-		{"by two", &wire.Query{By: []string{"uid", "name"}}, []string{"0 ssh 4/40/1", "1000 back\\slash\xff 5/50/1", "1000 curl 6/60/3"}},
-		{"a dimension twice", &wire.Query{By: []string{"uid", "uid"}}, []string{"0 0 4/40/1", "1000 1000 11/110/4"}},
-		{"by a measure", &wire.Query{By: exe, Order: []*wire.Order{{Column: "received", Descending: true}}, Limit: 1},
-			[]string{"/usr/bin/curl 6/60/3"}},
-		{"by rows, then the name", &wire.Query{By: exe, Order: []*wire.Order{{Column: "rows"}, {Column: "exe", Descending: true}}},
-			[]string{"/usr/bin/ssh 4/40/1", all3[0], all3[1]}},
-		{"quotes", &wire.Query{Where: equal("cmdline", `curl -H 'say "it'"'"'s"'`)}, []string{"6/60/3"}},
-		{"a part with a quote", &wire.Query{Where: compare("cmdline", wire.Compare_SUBSTRING, `say "it`)}, []string{"6/60/3"}},
-		{"bytes", &wire.Query{By: exe, Where: equal("exe", "/opt/back\\slash\xff")}, all3[:1]},
-		{"bytes, prefix", &wire.Query{By: exe, Where: compare("exe", wire.Compare_PREFIX, "/opt/back\\")}, all3[:1]},
-		{"any value", &wire.Query{By: exe, Where: equal("name", "ssh", "curl")}, all3[1:]},
-		{"no value", &wire.Query{By: exe, Where: equal("name")}, nil},
-		{"prefix", &wire.Query{By: exe, Where: compare("domain", wire.Compare_PREFIX, "org.example")}, []string{"/usr/bin/curl 3/30/2"}},
-		{"prefix is no pattern", &wire.Query{By: exe, Where: compare("exe", wire.Compare_PREFIX, "%", "_usr", "*")}, nil},
-		{"a value named as a column", &wire.Query{By: exe, Where: equal("name", "name")}, nil},
-		{"injection", &wire.Query{By: exe, Where: equal("exe", "' OR 1=1 --")}, nil},
-		{"number", &wire.Query{By: exe, Where: equal("uid", "0")}, all3[2:]},
-		{"not", &wire.Query{By: exe, Where: not(equal("uid", "0"))}, all3[:2]},
-		{"not, where there is no parent", &wire.Query{By: exe, Where: not(equal("pexe", "/usr/bin/bash"))}, all3[2:]},
-		{"and, or", &wire.Query{By: exe, Where: all(equal("rport", "443"), anyOf(equal("name", "ssh"), equal("domain", "com.example")))},
-			[]string{"/usr/bin/curl 3/30/1", all3[2]}},
-		{"and of nothing", &wire.Query{By: exe, Where: all()}, all3},
-		{"or of nothing", &wire.Query{By: exe, Where: anyOf()}, nil},
-		{"subnet", &wire.Query{By: []string{"raddr"}, Where: compare("raddr", wire.Compare_SUBNET, "93.0.0.0/8", "2001:db8::/32", "192.168.1.1")},
-			[]string{"192.168.1.1 5/50/1", "2001:db8::7 3/30/1", "93.184.216.34 3/30/2"}},
-		{"all of IPv4 is not IPv6", &wire.Query{By: exe, Where: compare("raddr", wire.Compare_SUBNET, "0.0.0.0/0")},
-			[]string{all3[0], "/usr/bin/curl 3/30/2"}},
-		{"another layer", &wire.Query{By: exe, Where: equal("layer", "packet")}, []string{"/usr/bin/ssh 1000/1000/1"}},
-		{"word", &wire.Query{By: []string{"direction", "result", "domain_source"}, Where: equal("direction", "out")},
-			[]string{"out open sni 15/150/5"}},
-		{"range", &wire.Query{By: exe, Start: start + 70e9, End: start + 610e9}, []string{"/usr/bin/curl 2/20/1"}},
-		{"range without end", &wire.Query{Start: start + 610e9}, []string{"12/120/3"}},
-		{"series", &wire.Query{By: []string{"uid"}, Bucket: int64(30 * time.Minute), Where: equal("uid", "1000")},
-			[]string{"1000 11-21T12:00 6/60/3", "1000 11-21T12:30 5/50/1"}},
-		{"series of everything, newest first", &wire.Query{Bucket: int64(time.Hour), Order: []*wire.Order{{Column: "bucket", Descending: true}}},
-			[]string{"11-21T12:00 15/150/5"}},
-		{"host and run", &wire.Query{By: []string{"host_id", "epoch"}}, []string{"01" + strings.Repeat("0", 30) + " 01" + strings.Repeat("0", 30) + " 15/150/5"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
+	for _, q := range storetest.Questions() {
+		t.Run(q.Name, func(t *testing.T) {
 			t.Parallel()
-			wantRows(t, s, c.q, c.want...)
+			wantRows(t, s, q.Query, q.Want...)
 		})
 	}
 }
@@ -182,7 +65,7 @@ func TestPagesGoOnWhereTheLastOneEnded(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir())
 	g := newGenerator(5)
-	apply(t, s, g.batch(600))
+	apply(t, s, g.Batch(600))
 	for _, order := range [][]*wire.Order{nil, {{Column: "sends", Descending: true}, {Column: "raddr"}}, {{Column: "received"}}} {
 		q := &wire.Query{By: []string{"raddr", "cmdline"}, Order: order, Limit: 10000, Bucket: int64(time.Hour)}
 		want, _ := ask(t, s, q)
@@ -196,7 +79,7 @@ func TestPagesGoOnWhereTheLastOneEnded(t *testing.T) {
 				break
 			}
 			if len(got) == 7 {
-				apply(t, s, g.batch(50)) // must not shift what is being read
+				apply(t, s, g.Batch(50)) // must not shift what is being read
 			}
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -258,7 +141,7 @@ func TestACancelledQueryEnds(t *testing.T) {
 	s := open(t, t.TempDir())
 	g := newGenerator(1)
 	for range 10 {
-		apply(t, s, g.batch(2000))
+		apply(t, s, g.Batch(2000))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 	defer cancel()

@@ -102,7 +102,7 @@ func TestSpaceIsGivenBack(t *testing.T) {
 	s := open(t, t.TempDir())
 	g := newGenerator(1)
 	for range 5 {
-		apply(t, s, g.batch(3000))
+		apply(t, s, g.Batch(3000))
 	}
 	before := value(t, s, "SELECT page_count FROM pragma_page_count")
 	prune(t, s, time.Unix(0, start).Add(1000*time.Hour), 0)
@@ -134,7 +134,7 @@ func live(t *testing.T, s *Store, days int64, rowsADay int) {
 	t.Helper()
 	g := newGenerator(1)
 	for d := range days {
-		b := g.batch(rowsADay)
+		b := g.Batch(rowsADay)
 		for i, r := range b.GetRecords() {
 			end := start + d*day + int64(i)*day/int64(rowsADay)
 			r.GetFlow().Window = &wire.Window{Start: end - 10*second, End: end}
@@ -185,7 +185,7 @@ func TestABatchDoesNotWaitForRetention(t *testing.T) {
 	s := open(t, t.TempDir())
 	g := newGenerator(1)
 	for range 10 {
-		apply(t, s, g.batch(3000))
+		apply(t, s, g.Batch(3000))
 	}
 	cutoff := time.Unix(0, start).Add(1000 * time.Hour)
 	steps, longest := 0, time.Duration(0)

@@ -52,7 +52,7 @@ func TestAFullDiskAtTheStartIsWaitedFor(t *testing.T) {
 			directory := need.Disk(t, "size=2m")
 			g := newGenerator(1)
 			first := open(t, directory)
-			apply(t, first, g.batch(10))
+			apply(t, first, g.Batch(10))
 			before(t, first, g)
 			_, err := os.Stat(first.path)
 			there := err == nil
@@ -70,7 +70,7 @@ func TestAFullDiskAtTheStartIsWaitedFor(t *testing.T) {
 			if there != (err == nil) || there != (len(marks) == 1) {
 				t.Errorf("with a file %v: %d watermarks, query: %v", there, len(marks), err)
 			}
-			b := g.batch(10)
+			b := g.Batch(10)
 			wantRetry(t, s.Apply(t.Context(), b), "no space left")
 			free()
 			apply(t, s, b)

@@ -12,15 +12,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/picosnitch/picosnitch/plugins/sqlserver/internal/servertest"
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 	"github.com/picosnitch/picosnitch/sdk/sdktest"
+	"github.com/picosnitch/picosnitch/test/dbserver"
 )
 
 // applyCases are about storing.
-func applyCases() map[string]func(*testing.T, *servertest.Server) {
-	return map[string]func(*testing.T, *servertest.Server){
+func applyCases() map[string]func(*testing.T, *dbserver.Server) {
+	return map[string]func(*testing.T, *dbserver.Server){
 		"every text is stored as it is escaped":       textAsEscaped,
 		"the table of 1 0 3 stays as it is":           oldTableStays,
 		"a foreign table is refused":                  foreignTable,
@@ -41,7 +41,7 @@ func applyCases() map[string]func(*testing.T, *servertest.Server) {
 }
 
 // flat reads the rows of a store's table with the server's own client: the columns of the SDK, as text, in order.
-func flat(t testing.TB, server *servertest.Server, table string) []string {
+func flat(t testing.TB, server *dbserver.Server, table string) []string {
 	t.Helper()
 	var parts []string
 	for _, c := range sdk.Columns() {
@@ -70,7 +70,7 @@ func flat(t testing.TB, server *servertest.Server, table string) []string {
 	return rows
 }
 
-func textAsEscaped(t *testing.T, server *servertest.Server) {
+func textAsEscaped(t *testing.T, server *dbserver.Server) {
 	s := open(t, ours(t, server))
 	var want []string
 	records := sdktest.Hostile()
@@ -101,7 +101,7 @@ func textAsEscaped(t *testing.T, server *servertest.Server) {
 const oldColumns = `contime text, send bigint, recv bigint, exe text, name text, cmdline text, sha256 text, pexe text, pname text,
 pcmdline text, psha256 text, uid bigint, lport bigint, rport bigint, laddr text, raddr text, domain text`
 
-func oldTableStays(t *testing.T, server *servertest.Server) {
+func oldTableStays(t *testing.T, server *dbserver.Server) {
 	table := tableName(t)
 	server.SQL("CREATE TABLE " + table + " (" + oldColumns + ")")
 	s := open(t, ours(t, server))
@@ -117,7 +117,7 @@ func oldTableStays(t *testing.T, server *servertest.Server) {
 	}
 }
 
-func foreignTable(t *testing.T, server *servertest.Server) {
+func foreignTable(t *testing.T, server *dbserver.Server) {
 	server.SQL("CREATE TABLE " + tableName(t) + " (something text)")
 	s := open(t, ours(t, server))
 	wantRetry(t, s.Apply(t.Context(), batch(1, 1, flow(0, process("/bin/a", "a", 1), 1, 2, "1.1.1.1", ""))), "table_name")
@@ -150,7 +150,7 @@ func wantRetry(t testing.TB, err error, part string) {
 	}
 }
 
-func newestWatermarks(t *testing.T, server *servertest.Server) {
+func newestWatermarks(t *testing.T, server *dbserver.Server) {
 	s := open(t, ours(t, server))
 	for epoch := byte(1); epoch <= 70; epoch++ {
 		apply(t, s, batch(epoch, 1, flow(0, process("/bin/a", "a", 1), 1, 2, "1.1.1.1", "")))
@@ -167,12 +167,12 @@ func newestWatermarks(t *testing.T, server *servertest.Server) {
 	}
 }
 
-func twoWriters(t *testing.T, server *servertest.Server) {
+func twoWriters(t *testing.T, server *dbserver.Server) {
 	first, second := open(t, ours(t, server)), open(t, ours(t, server))
 	batches := []*sdk.Batch{}
 	g := newGenerator(1)
 	for range 10 {
-		batches = append(batches, g.batch(50))
+		batches = append(batches, g.Batch(50))
 	}
 	var wait sync.WaitGroup
 	for _, s := range []*Store{first, second} {
@@ -198,7 +198,7 @@ func twoWriters(t *testing.T, server *servertest.Server) {
 	}
 }
 
-func holeIsNoted(t *testing.T, server *servertest.Server) {
+func holeIsNoted(t *testing.T, server *dbserver.Server) {
 	s := open(t, ours(t, server))
 	p := process("/bin/a", "a", 1)
 	apply(t, s, batch(1, 1, flow(0, p, 1, 2, "1.1.1.1", "")))
@@ -215,7 +215,7 @@ func holeIsNoted(t *testing.T, server *servertest.Server) {
 }
 
 // storedByAnother is a commit whose answer was lost: the batch is there, without this session's knowledge.
-func storedByAnother(t *testing.T, server *servertest.Server) {
+func storedByAnother(t *testing.T, server *dbserver.Server) {
 	s := open(t, ours(t, server))
 	other := open(t, ours(t, server))
 	b := batch(1, 1, flow(0, process("/bin/a", "a", 1), 1, 2, "1.1.1.1", ""))
@@ -227,7 +227,7 @@ func storedByAnother(t *testing.T, server *servertest.Server) {
 }
 
 // lockInTheWay holds a lock on the table in another transaction for a while.
-func lockInTheWay(t *testing.T, server *servertest.Server) {
+func lockInTheWay(t *testing.T, server *dbserver.Server) {
 	s := open(t, ours(t, server))
 	table := tableName(t)
 	apply(t, s, batch(1, 1, flow(0, process("/bin/a", "a", 1), 1, 2, "1.1.1.1", "")))
@@ -256,7 +256,7 @@ func lockInTheWay(t *testing.T, server *servertest.Server) {
 	}
 }
 
-func readOnly(t *testing.T, server *servertest.Server) {
+func readOnly(t *testing.T, server *dbserver.Server) {
 	s := readOnlyStore(t, ours(t, server))
 	if err := s.Query(t.Context(), &wire.Query{}, func(*wire.QueryPage) error { return nil }); err == nil {
 		t.Error("a query without a table has an answer")
@@ -273,7 +273,7 @@ func readOnly(t *testing.T, server *servertest.Server) {
 }
 
 // tlsAndPasswords logs in over the network, with the right password and with wrong ones.
-func tlsAndPasswords(t *testing.T, server *servertest.Server) {
+func tlsAndPasswords(t *testing.T, server *dbserver.Server) {
 	table := fmt.Sprintf(`, "table_name": %q`, tableName(t))
 	config := server.PostgresConfig
 	if server.Socket == "" {
@@ -300,12 +300,12 @@ func tlsAndPasswords(t *testing.T, server *servertest.Server) {
 	// The certificate is for localhost.
 	renamed := strings.NewReplacer(`"localhost"`, `"127.0.0.1"`, `"hostaddr": "127.0.0.1", `, "").Replace(config("tls", `pa'ss\word "1`, table))
 	wantRetry(t, open(t, renamed).Apply(t.Context(), b), "has a certificate that is not trusted")
-	other := servertest.Authority(t)
+	other := dbserver.Authority(t)
 	stranger := open(t, strings.ReplaceAll(config("tls", `pa'ss\word "1`, table), server.CA, other))
 	wantRetry(t, stranger.Apply(t.Context(), b), "has a certificate that is not trusted")
 }
 
-func tablesVanished(t *testing.T, server *servertest.Server) {
+func tablesVanished(t *testing.T, server *dbserver.Server) {
 	s := open(t, ours(t, server))
 	apply(t, s, batch(1, 1, flow(0, process("/bin/a", "a", 1), 1, 2, "1.1.1.1", "")))
 	table := tableName(t)
@@ -316,7 +316,7 @@ func tablesVanished(t *testing.T, server *servertest.Server) {
 	wantRows(t, s, &wire.Query{}, "1/2/1")
 }
 
-func executions(t *testing.T, server *servertest.Server) {
+func executions(t *testing.T, server *dbserver.Server) {
 	s := open(t, ours(t, server))
 	apply(t, s, batch(1, 1, &wire.Record{Kind: &wire.Record_Exec{Exec: &wire.Exec{
 		Window: &wire.Window{Start: start, End: start + 1}, Process: process("/bin/make", "make", 1)}}}))
@@ -324,7 +324,7 @@ func executions(t *testing.T, server *servertest.Server) {
 }
 
 // lacksCharacters is about PostgreSQL: MariaDB's tables have an encoding of their own.
-func lacksCharacters(t *testing.T, server *servertest.Server) {
+func lacksCharacters(t *testing.T, server *dbserver.Server) {
 	if server.Socket != "" {
 		return
 	}

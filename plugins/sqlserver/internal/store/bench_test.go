@@ -1,73 +1,14 @@
 package store
 
 import (
-	"fmt"
-	"math/rand/v2"
-	"net/netip"
 	"os"
 	"strconv"
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/picosnitch/picosnitch/plugins/sqlserver/internal/servertest"
-	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/test/dbserver"
 )
-
-// generator makes the traffic of a machine: 400 executables, 3,000 command lines, 8,000 addresses, Zipf 1.1, and 70 % of a
-// window's flows as before.
-type generator struct {
-	random                        *rand.Rand
-	commands, addresses, programs *rand.Zipf
-	last                          []*wire.Flow
-	sequence                      uint64
-	window                        int64
-	every                         time.Duration // between the starts of windows
-}
-
-func newGenerator(seed uint64) *generator {
-	r := rand.New(rand.NewPCG(seed, 1))
-	return &generator{random: r, commands: rand.NewZipf(r, 1.1, 1, 2999), addresses: rand.NewZipf(r, 1.1, 1, 7999),
-		programs: rand.NewZipf(r, 1.1, 1, 399), every: 10 * time.Second}
-}
-
-func (g *generator) flow() *wire.Flow {
-	if len(g.last) > 0 && g.random.IntN(10) < 7 {
-		f := proto.CloneOf(g.last[g.random.IntN(len(g.last))])
-		f.Sent, f.Received = g.random.Uint64N(1<<20), g.random.Uint64N(1<<24)
-		return f
-	}
-	command := int(g.commands.Uint64())
-	program := command % (1 + int(g.programs.Uint64()))
-	address := int(g.addresses.Uint64())
-	p := process(fmt.Sprintf("/usr/lib/programs/bin/program-%d", program),
-		fmt.Sprintf("program-%d\x00--option\x00value %d\x00https://host-%d.example.org/path", program, command, command), command)
-	f := flow(0, p, g.random.Uint64N(1<<20), g.random.Uint64N(1<<24),
-		netip.AddrFrom4([4]byte{93, 1, byte(address >> 8), byte(address)}).String(), fmt.Sprintf("host-%d.example.org", address)).GetFlow()
-	f.Local.Port = int32(32768 + g.random.IntN(28000))
-	f.Socket = g.random.Uint64()
-	f.Grandparent = process("/usr/lib/systemd/systemd", "/sbin/init", 0)
-	return f
-}
-
-// batch makes the next batch, one window.
-func (g *generator) batch(size int) *sdk.Batch {
-	records := make([]*wire.Record, size)
-	flows := make([]*wire.Flow, size)
-	g.window++
-	begin := start + g.window*int64(g.every)
-	for i := range records {
-		f := g.flow()
-		f.Window = &wire.Window{Start: begin, End: begin + int64(10*time.Second), StartBoot: begin, EndBoot: begin}
-		flows[i], records[i] = f, &wire.Record{Kind: &wire.Record_Flow{Flow: f}}
-	}
-	g.last = flows
-	b := batch(9, g.sequence+1, records...)
-	g.sequence += uint64(size)
-	return b
-}
 
 // BenchmarkApply stores batches of 2,000 flows; rows/s counts committed rows, with the server's fsync. The server shares
 // the machine.
@@ -77,8 +18,8 @@ func BenchmarkApply(b *testing.B) {
 		kind  string
 		begin func(testing.TB) string
 	}{
-		{"PostgreSQL", func(t testing.TB) string { return servertest.PostgreSQL(t).SocketConfig("") }},
-		{"MariaDB", func(t testing.TB) string { return servertest.MariaDB(t).SocketConfig("") }},
+		{"PostgreSQL", func(t testing.TB) string { return dbserver.PostgreSQL(t).SocketConfig("") }},
+		{"MariaDB", func(t testing.TB) string { return dbserver.MariaDB(t).SocketConfig("") }},
 		{"PostgreSQLRowSecurity", func(t testing.TB) string { return postgresRoles(t).web1 }},
 		{"MariaDBView", func(t testing.TB) string { return mariadbRoles(t).web1 }},
 	} {
@@ -88,7 +29,7 @@ func BenchmarkApply(b *testing.B) {
 			b.ResetTimer()
 			for range b.N {
 				b.StopTimer()
-				batch := g.batch(size)
+				batch := g.Batch(size)
 				batch.HostId = streamOf(false).Host[:]
 				b.StartTimer()
 				apply(b, s, batch)
@@ -106,15 +47,15 @@ func BenchmarkQuery(b *testing.B) {
 	if text := os.Getenv("PICOSNITCH_BENCH_ROWS"); text != "" {
 		rows, _ = strconv.Atoi(text)
 	}
-	for kind, begin := range map[string]func(testing.TB) *servertest.Server{
-		"PostgreSQL": servertest.PostgreSQL, "MariaDB": servertest.MariaDB,
+	for kind, begin := range map[string]func(testing.TB) *dbserver.Server{
+		"PostgreSQL": dbserver.PostgreSQL, "MariaDB": dbserver.MariaDB,
 	} {
 		b.Run(kind, func(b *testing.B) {
 			s := open(b, begin(b).SocketConfig(""))
 			g := newGenerator(1)
-			g.every = days * 24 * time.Hour * size / time.Duration(rows)
+			g.Every = days * 24 * time.Hour * size / time.Duration(rows)
 			for range rows / size {
-				apply(b, s, g.batch(size))
+				apply(b, s, g.Batch(size))
 			}
 			end := start + days*24*int64(time.Hour)
 			day, sent := end-24*int64(time.Hour), []*wire.Order{{Column: "sent", Descending: true}}

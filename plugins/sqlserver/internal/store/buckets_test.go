@@ -5,12 +5,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/picosnitch/picosnitch/plugins/sqlserver/internal/servertest"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/test/dbserver"
 )
 
 // bucketsFollowTheZone stores one flow whose window ends at the time given and asks for a series.
-func bucketsFollowTheZone(t *testing.T, server *servertest.Server) {
+func bucketsFollowTheZone(t *testing.T, server *dbserver.Server) {
 	s := open(t, ours(t, server))
 	const layout = "2006-01-02 15:04 -0700"
 	for i, c := range []struct {

@@ -8,10 +8,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/picosnitch/picosnitch/plugins/sqlserver/internal/servertest"
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 	"github.com/picosnitch/picosnitch/sdk/sdktest"
+	"github.com/picosnitch/picosnitch/test/dbserver"
 )
 
 // evidence is what the store says of each batch.
@@ -29,7 +29,7 @@ func evidence(t *testing.T, s *Store, host []byte) []*wire.BatchEvidence {
 }
 
 // evidenceFinds what was altered or removed behind the store's back, row by row.
-func evidenceFinds(t *testing.T, server *servertest.Server) {
+func evidenceFinds(t *testing.T, server *dbserver.Server) {
 	s := open(t, ours(t, server))
 	stream := sdktest.NewStream(1)
 	for i := range 8 {

@@ -10,10 +10,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/picosnitch/picosnitch/plugins/sqlserver/internal/servertest"
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 	"github.com/picosnitch/picosnitch/sdk/sdktest"
+	"github.com/picosnitch/picosnitch/test/dbserver"
 )
 
 var _ sdk.Exporter = (*Store)(nil)
@@ -28,7 +28,7 @@ func exported(t *testing.T, s *Store, r *wire.ExportRequest) []byte {
 }
 
 // exportsRows compares what is exported with the flat rows of the records.
-func exportsRows(t *testing.T, server *servertest.Server) {
+func exportsRows(t *testing.T, server *dbserver.Server) {
 	s := open(t, ours(t, server))
 	b := batch(1, 1, append(sdktest.Hostile(), sdktest.Records(1, 15)...)...)
 	for _, r := range b.GetRecords() {

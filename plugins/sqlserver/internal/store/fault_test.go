@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/picosnitch/picosnitch/plugins/sqlserver/internal/servertest"
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
+	"github.com/picosnitch/picosnitch/test/dbserver"
 )
 
 // deliver applies batches as the host does: again until each is acknowledged. It counts the refusals.
@@ -35,14 +35,14 @@ func deliver(t *testing.T, s *Store, batches []*sdk.Batch) (refused int) {
 }
 
 // serverKilled kills the server with SIGKILL again and again while batches come, until one was in the way.
-func serverKilled(t *testing.T, server *servertest.Server) {
+func serverKilled(t *testing.T, server *dbserver.Server) {
 	s := open(t, server.SocketConfig(`, "table_name": "killed"`))
 	g := newGenerator(3)
 	var batches []*sdk.Batch
 	var sent uint64
 	const count, size = 24, 500
 	for range count {
-		b := g.batch(size)
+		b := g.Batch(size)
 		for _, r := range b.GetRecords() {
 			sent += r.GetFlow().GetSent()
 		}
@@ -78,7 +78,7 @@ func serverKilled(t *testing.T, server *servertest.Server) {
 
 // fullDisk fills a small file system that PostgreSQL's tables lie on, and makes room again. (MariaDB 10.11 ends itself there:
 // it is a server that is away.)
-func fullDisk(t *testing.T, server *servertest.Server) {
+func fullDisk(t *testing.T, server *dbserver.Server) {
 	if server.Socket != "" {
 		return
 	}
@@ -94,7 +94,7 @@ func fullDisk(t *testing.T, server *servertest.Server) {
 	var stuck *sdk.Batch
 	rows := 0
 	for range 40 {
-		b := g.batch(500)
+		b := g.Batch(500)
 		if err := s.Apply(t.Context(), b); err != nil {
 			wantRetry(t, err, "has no space left")
 			stuck = b
@@ -119,7 +119,7 @@ func fullDisk(t *testing.T, server *servertest.Server) {
 }
 
 // connectionsEnded ends every connection at the server, as it does itself with those that are idle for long.
-func connectionsEnded(t *testing.T, server *servertest.Server) {
+func connectionsEnded(t *testing.T, server *dbserver.Server) {
 	s := open(t, server.SocketConfig(`, "table_name": "ended"`))
 	apply(t, s, batch(1, 1, flow(0, process("/bin/a", "a", 1), 1, 2, "1.1.1.1", "")))
 	for range readers {
@@ -139,7 +139,7 @@ func connectionsEnded(t *testing.T, server *servertest.Server) {
 }
 
 // serverAway configures the plugin while there is no server.
-func serverAway(t *testing.T, server *servertest.Server) {
+func serverAway(t *testing.T, server *dbserver.Server) {
 	config := server.SocketConfig(`, "table_name": "away"`)
 	first := batch(1, 1, flow(0, process("/bin/a", "a", 1), 1, 2, "1.1.1.1", ""))
 	apply(t, open(t, config), first)

@@ -13,15 +13,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/picosnitch/picosnitch/plugins/sqlserver/internal/servertest"
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 	"github.com/picosnitch/picosnitch/sdk/sdktest"
+	"github.com/picosnitch/picosnitch/test/dbserver"
+	"github.com/picosnitch/picosnitch/test/storetest"
 )
 
 // queryCases are about asking.
-func queryCases() map[string]func(*testing.T, *servertest.Server) {
-	return map[string]func(*testing.T, *servertest.Server){
+func queryCases() map[string]func(*testing.T, *dbserver.Server) {
+	return map[string]func(*testing.T, *dbserver.Server){
 		"group filter and order":     groupFilterAndOrder,
 		"every column":               everyColumn,
 		"pages":                      pagesGoOn,
@@ -37,64 +38,22 @@ func queryCases() map[string]func(*testing.T, *servertest.Server) {
 	}
 }
 
-func groupFilterAndOrder(t *testing.T, server *servertest.Server) {
+// sample is a store with the sample.
+func sample(t *testing.T, server *dbserver.Server) *Store {
+	t.Helper()
+	s := open(t, ours(t, server))
+	apply(t, s, storetest.Sample())
+	return s
+}
+
+func groupFilterAndOrder(t *testing.T, server *dbserver.Server) {
 	s := sample(t, server)
-	exe := []string{"exe"}
-	all3 := []string{"/opt/back\\slash\xff 5/50/1", "/usr/bin/curl 6/60/3", "/usr/bin/ssh 4/40/1"}
-	for _, c := range []struct {
-		name string
-		q    *wire.Query
-		want []string
-	}{
-		{"totals only", &wire.Query{}, []string{"15/150/5"}},
-		{"totals of nothing", &wire.Query{Where: equal("exe", "/none")}, []string{"0/0/0"}},
-		{"by executable", &wire.Query{By: exe}, all3},
-		{"by two", &wire.Query{By: []string{"uid", "name"}}, []string{"0 ssh 4/40/1", "1000 back\\slash\xff 5/50/1", "1000 curl 6/60/3"}},
-		{"a dimension twice", &wire.Query{By: []string{"uid", "uid"}}, []string{"0 0 4/40/1", "1000 1000 11/110/4"}},
-		{"by a measure", &wire.Query{By: exe, Order: []*wire.Order{{Column: "received", Descending: true}}, Limit: 1},
-			[]string{"/usr/bin/curl 6/60/3"}},
-		{"by rows, then the name", &wire.Query{By: exe, Order: []*wire.Order{{Column: "rows"}, {Column: "exe", Descending: true}}},
-			[]string{"/usr/bin/ssh 4/40/1", all3[0], all3[1]}},
-		{"quotes", &wire.Query{Where: equal("cmdline", `curl -H 'say "it'"'"'s"'`)}, []string{"6/60/3"}},
-		{"a part with a quote", &wire.Query{Where: compare("cmdline", wire.Compare_SUBSTRING, `say "it`)}, []string{"6/60/3"}},
-		{"bytes", &wire.Query{By: exe, Where: equal("exe", "/opt/back\\slash\xff")}, all3[:1]},
-		{"bytes, prefix", &wire.Query{By: exe, Where: compare("exe", wire.Compare_PREFIX, "/opt/back\\")}, all3[:1]},
-		{"any value", &wire.Query{By: exe, Where: equal("name", "ssh", "curl")}, all3[1:]},
-		{"no value", &wire.Query{By: exe, Where: equal("name")}, nil},
-		{"prefix", &wire.Query{By: exe, Where: compare("domain", wire.Compare_PREFIX, "org.example")}, []string{"/usr/bin/curl 3/30/2"}},
-		{"prefix is no pattern", &wire.Query{By: exe, Where: compare("exe", wire.Compare_PREFIX, "%", "_usr", "*")}, nil},
-		{"a value named as a column", &wire.Query{By: exe, Where: equal("name", "name")}, nil},
-		{"injection", &wire.Query{By: exe, Where: equal("exe", "' OR 1=1 --")}, nil},
-		{"number", &wire.Query{By: exe, Where: equal("uid", "0")}, all3[2:]},
-		{"not", &wire.Query{By: exe, Where: not(equal("uid", "0"))}, all3[:2]},
-		{"not, where there is no parent", &wire.Query{By: exe, Where: not(equal("pexe", "/usr/bin/bash"))}, all3[2:]},
-		{"and, or", &wire.Query{By: exe, Where: all(equal("rport", "443"), anyOf(equal("name", "ssh"), equal("domain", "com.example")))},
-			[]string{"/usr/bin/curl 3/30/1", all3[2]}},
-		{"and of nothing", &wire.Query{By: exe, Where: all()}, all3},
-		{"or of nothing", &wire.Query{By: exe, Where: anyOf()}, nil},
-		{"subnet", &wire.Query{By: []string{"raddr"}, Where: compare("raddr", wire.Compare_SUBNET, "93.0.0.0/8", "2001:db8::/32", "192.168.1.1")},
-			[]string{"192.168.1.1 5/50/1", "2001:db8::7 3/30/1", "93.184.216.34 3/30/2"}},
-		{"all of IPv4 is not IPv6", &wire.Query{By: exe, Where: compare("raddr", wire.Compare_SUBNET, "0.0.0.0/0")},
-			[]string{all3[0], "/usr/bin/curl 3/30/2"}},
-		{"another layer", &wire.Query{By: exe, Where: equal("layer", "packet")}, []string{"/usr/bin/ssh 1000/1000/1"}},
-		{"word", &wire.Query{By: []string{"direction", "result", "domain_source"}, Where: equal("direction", "out")},
-			[]string{"out open sni 15/150/5"}},
-		{"range", &wire.Query{By: exe, Start: start + 70e9, End: start + 610e9}, []string{"/usr/bin/curl 2/20/1"}},
-		{"range without end", &wire.Query{Start: start + 610e9}, []string{"12/120/3"}},
-		{"series", &wire.Query{By: []string{"uid"}, Bucket: int64(30 * time.Minute), Where: equal("uid", "1000")},
-			[]string{"1000 11-21T12:00 6/60/3", "1000 11-21T12:30 5/50/1"}},
-		{"series of everything, newest first", &wire.Query{Bucket: int64(time.Hour), Order: []*wire.Order{{Column: "bucket", Descending: true}}},
-			[]string{"11-21T12:00 15/150/5"}},
-		{"site", &wire.Query{By: []string{"site"}, Where: not(equal("site", ""))}, []string{"com.example 3/30/1", "org.example 3/30/2"}},
-		{"series by day in a zone", &wire.Query{Bucket: int64(24 * time.Hour), Zone: "Asia/Kolkata"}, []string{"11-20T18:30 15/150/5"}},
-		{"one host of a fleet", &wire.Query{By: []string{"host_id"}, Where: equal("host_id", "02"+strings.Repeat("0", 30))}, nil},
-		{"host and run", &wire.Query{By: []string{"host_id", "epoch"}}, []string{"01" + strings.Repeat("0", 30) + " 01" + strings.Repeat("0", 30) + " 15/150/5"}},
-	} {
-		t.Run(c.name, func(t *testing.T) { wantRows(t, s, c.q, c.want...) })
+	for _, q := range storetest.Questions() {
+		t.Run(q.Name, func(t *testing.T) { wantRows(t, s, q.Query, q.Want...) })
 	}
 }
 
-func everyColumn(t *testing.T, server *servertest.Server) {
+func everyColumn(t *testing.T, server *dbserver.Server) {
 	s := open(t, ours(t, server))
 	records := append(sdktest.Hostile(), sdktest.Records(3, 40)...)
 	// Text that a careless comparison takes for one.
@@ -126,9 +85,9 @@ func everyColumn(t *testing.T, server *servertest.Server) {
 	}
 }
 
-func pagesGoOn(t *testing.T, server *servertest.Server) {
+func pagesGoOn(t *testing.T, server *dbserver.Server) {
 	s := open(t, ours(t, server))
-	apply(t, s, newGenerator(5).batch(300))
+	apply(t, s, newGenerator(5).Batch(300))
 	for _, order := range [][]*wire.Order{nil, {{Column: "sends", Descending: true}, {Column: "raddr"}}, {{Column: "received"}}} {
 		q := &wire.Query{By: []string{"raddr", "cmdline"}, Order: order, Limit: 10000, Bucket: int64(time.Hour)}
 		want, _ := ask(t, s, q)
@@ -148,7 +107,7 @@ func pagesGoOn(t *testing.T, server *servertest.Server) {
 	}
 }
 
-func totalsAndOthers(t *testing.T, server *servertest.Server) {
+func totalsAndOthers(t *testing.T, server *dbserver.Server) {
 	s := sample(t, server)
 	q := &wire.Query{By: []string{"exe"}, Limit: 1, Totals: true, Others: true, Order: []*wire.Order{{Column: "sent", Descending: true}}}
 	for _, want := range []struct {
@@ -173,7 +132,7 @@ func totalsAndOthers(t *testing.T, server *servertest.Server) {
 	}
 }
 
-func wrongQueries(t *testing.T, server *servertest.Server) {
+func wrongQueries(t *testing.T, server *dbserver.Server) {
 	s := sample(t, server)
 	_, page := ask(t, s, &wire.Query{By: []string{"exe"}, Limit: 1})
 	deep := equal("uid", "0")
@@ -210,11 +169,11 @@ func wrongQueries(t *testing.T, server *servertest.Server) {
 	}
 }
 
-func cancelled(t *testing.T, server *servertest.Server) {
+func cancelled(t *testing.T, server *dbserver.Server) {
 	s := open(t, ours(t, server))
 	g := newGenerator(1)
 	for range 4 {
-		apply(t, s, g.batch(2000))
+		apply(t, s, g.Batch(2000))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
@@ -235,7 +194,7 @@ func cancelled(t *testing.T, server *servertest.Server) {
 }
 
 // statementEnds cancels a statement that takes long and looks for it at the server.
-func statementEnds(t *testing.T, server *servertest.Server) {
+func statementEnds(t *testing.T, server *dbserver.Server) {
 	session, err := open(t, ours(t, server)).server.Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -266,7 +225,7 @@ func statementEnds(t *testing.T, server *servertest.Server) {
 	}
 }
 
-func largeAnswers(t *testing.T, server *servertest.Server) {
+func largeAnswers(t *testing.T, server *dbserver.Server) {
 	s := open(t, ours(t, server))
 	var records []*wire.Record
 	for i := range 800 {
@@ -286,7 +245,7 @@ func largeAnswers(t *testing.T, server *servertest.Server) {
 	}
 }
 
-func gapsAndNotices(t *testing.T, server *servertest.Server) {
+func gapsAndNotices(t *testing.T, server *dbserver.Server) {
 	s := open(t, ours(t, server))
 	var records []*wire.Record
 	for i := range 5 {
@@ -314,7 +273,7 @@ func gapsAndNotices(t *testing.T, server *servertest.Server) {
 	}
 }
 
-func laterHashes(t *testing.T, server *servertest.Server) {
+func laterHashes(t *testing.T, server *dbserver.Server) {
 	s := open(t, ours(t, server))
 	waiting, other := process("/bin/waiting", "w", 1), process("/bin/other", "o", 2)
 	for _, p := range []*wire.Process{waiting, other} {
@@ -338,7 +297,7 @@ func laterHashes(t *testing.T, server *servertest.Server) {
 }
 
 // absurdRows are written by a host that lies: they must not fail what is asked about the others.
-func absurdRows(t *testing.T, server *servertest.Server) {
+func absurdRows(t *testing.T, server *dbserver.Server) {
 	s := open(t, ours(t, server))
 	p := process("/bin/a", "a", 1)
 	liar := []*wire.Record{flow(0, p, 1<<63-1, 1, "1.1.1.1", ""), flow(0, p, 1<<63-1, 1, "1.1.1.1", "")}

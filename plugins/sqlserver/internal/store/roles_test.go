@@ -6,10 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/picosnitch/picosnitch/plugins/sqlserver/internal/servertest"
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 	"github.com/picosnitch/picosnitch/sdk/sdktest"
+	"github.com/picosnitch/picosnitch/test/dbserver"
 )
 
 const guide = "../../../../docs/sqlserver.md"
@@ -49,7 +49,7 @@ func next(s *sdktest.Stream, records []*wire.Record) *sdk.Batch {
 
 // roles is a server that was prepared as the guide says, with the settings of its users.
 type roles struct {
-	server            *servertest.Server
+	server            *dbserver.Server
 	web1, web2, fleet string          // settings
 	line              *sdktest.Stream // of web1
 	revoke, grant     string
@@ -71,7 +71,7 @@ func TestTheStatementsOfTheGuideKeepHostsApart(t *testing.T) {
 }
 
 func postgresRoles(t testing.TB) roles {
-	s := servertest.PostgreSQL(t)
+	s := dbserver.PostgreSQL(t)
 	for _, text := range []string{schemaFile(t, "postgresql-partitioned.sql"), statements(t, "postgresql partition"),
 		statements(t, "postgresql roles"), statements(t, "postgresql host"), another(statements(t, "postgresql host")),
 		statements(t, "postgresql reader")} {
@@ -86,7 +86,7 @@ func postgresRoles(t testing.TB) roles {
 }
 
 func mariadbRoles(t testing.TB) roles {
-	s := servertest.MariaDB(t)
+	s := dbserver.MariaDB(t)
 	for _, text := range []string{schemaFile(t, "mariadb.sql"), statements(t, "mariadb host"), another(statements(t, "mariadb host")),
 		statements(t, "mariadb reader")} {
 		s.SQL(text)
@@ -173,7 +173,7 @@ func (r *roles) everythingIsSound(t *testing.T) {
 
 // hostAlone works with no more than the guide grants to a host that has a database for itself, and without the right to
 // create once it has made its tables.
-func hostAlone(t *testing.T, server *servertest.Server) {
+func hostAlone(t *testing.T, server *dbserver.Server) {
 	kind, config, revoke := "postgresql", server.PostgresConfig, "REVOKE CREATE ON SCHEMA public FROM picosnitch_alone"
 	if server.Socket != "" {
 		kind, config, revoke = "mariadb", server.MariaDBConfig, "REVOKE CREATE, CREATE VIEW ON picosnitch.* FROM picosnitch_alone"

@@ -1,16 +1,10 @@
-// Package servertest starts real PostgreSQL and MariaDB servers for tests: each in a directory of its own, as a user of its
-// own, on a socket in that directory and a port of the loopback interface with TLS, and ends them with the test.
-package servertest
+// Package dbserver starts real PostgreSQL and MariaDB servers for tests: each in a directory of its own, as the user of
+// Debian's package, on a socket in that directory and a port of the loopback interface with TLS, and ends them with the test.
+package dbserver
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
+	"context"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -32,8 +26,9 @@ const deadline = 60 * time.Second
 
 // Server is a running server with an empty database called "picosnitch".
 type Server struct {
-	Directory string // holds the socket, for PostgreSQL
-	Socket    string // path of the socket, for MariaDB
+	Directory string
+	Sockets   string // below it, with the socket and nothing else: what a sandbox may be given
+	Socket    string // path of the socket, for MariaDB; PostgreSQL's name follows from the port
 	Port      int
 	CA        string // certificate that the server's is signed with, for localhost
 	User      string // who may do everything, through the socket, without a password
@@ -50,43 +45,33 @@ type Server struct {
 // PostgreSQL starts one.
 func PostgreSQL(t testing.TB) *Server {
 	t.Helper()
-	bin := postgresBin(t)
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin") // not in PATH
+	need.Have(t, "a PostgreSQL server (Debian package postgresql)", len(found) > 0)
+	bin := found[len(found)-1]
 	s := prepare(t, "postgres")
 	data := filepath.Join(s.Directory, "data")
 	s.run(filepath.Join(bin, "initdb"), "-D", data, "-U", "admin", "-A", "scram-sha-256", "--auth-local=trust", "-E", "UTF8",
 		"--locale=C", "-N", "--pwfile", s.file("password", "admin"))
 	s.write(filepath.Join(data, "pg_hba.conf"), "local all admin trust\nlocal all all scram-sha-256\nhostssl all all 127.0.0.1/32 scram-sha-256\n")
 	s.User = "admin"
-	s.command = []string{filepath.Join(bin, "postgres"), "-D", data, "-k", s.Directory, "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port),
+	s.command = []string{filepath.Join(bin, "postgres"), "-D", data, "-k", s.Sockets, "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port),
 		"-c", "ssl=on", "-c", "ssl_cert_file=" + filepath.Join(s.Directory, "server.pem"),
 		"-c", "ssl_key_file=" + filepath.Join(s.Directory, "server.key"), "-c", "shared_buffers=64MB", "-c", "max_wal_size=2GB"}
 	s.ready = func() error {
-		return s.try("psql", "-h", s.Directory, "-p", strconv.Itoa(s.Port), "-U", "admin", "-c", "SELECT 1", "postgres")
+		return s.try("psql", "-h", s.Sockets, "-p", strconv.Itoa(s.Port), "-U", "admin", "-c", "SELECT 1", "postgres")
 	}
 	s.Start()
-	s.run("psql", "-h", s.Directory, "-p", strconv.Itoa(s.Port), "-U", "admin", "-c", "CREATE DATABASE picosnitch", "postgres")
+	s.run("psql", "-h", s.Sockets, "-p", strconv.Itoa(s.Port), "-U", "admin", "-c", "CREATE DATABASE picosnitch", "postgres")
 	return s
-}
-
-// postgresBin is where Debian keeps the newest server's programs, which are not in PATH.
-func postgresBin(t testing.TB) string {
-	t.Helper()
-	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
-	if err != nil || len(found) == 0 {
-		t.Fatal("no PostgreSQL server; install the package postgresql (test/deps.sh does)")
-	}
-	return filepath.Dir(found[len(found)-1])
 }
 
 // MariaDB starts one.
 func MariaDB(t testing.TB) *Server {
 	t.Helper()
-	if _, err := exec.LookPath("mariadbd"); err != nil {
-		t.Fatal("no MariaDB server; install the package mariadb-server (test/deps.sh does)")
-	}
+	need.Program(t, "mariadbd")
 	s := prepare(t, "mysql")
 	data := filepath.Join(s.Directory, "data")
-	s.User, s.Socket = "root", filepath.Join(s.Directory, "socket")
+	s.User, s.Socket = "root", filepath.Join(s.Sockets, "socket")
 	s.run("mariadb-install-db", "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db",
 		"--skip-name-resolve")
 	s.command = []string{"mariadbd", "--no-defaults", "--datadir=" + data, "--socket=" + s.Socket, "--port=" + strconv.Itoa(s.Port),
@@ -104,22 +89,27 @@ func prepare(t testing.TB, name string) *Server {
 	t.Helper()
 	need.Root(t, "start a server as its own user")
 	account, err := user.Lookup(name)
-	if err != nil {
-		t.Fatalf("%v; install postgresql and mariadb-server", err)
-	}
-	// Not t.TempDir: the path of a socket has room for 107 bytes, and the server's user must get there.
-	directory, err := os.MkdirTemp("", "sqlserver")
+	need.Have(t, "the user "+name, err == nil)
+	// Not t.TempDir: the path of a socket has room for 107 bytes, and others must get there.
+	directory, err := os.MkdirTemp("", "dbserver")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Directory: directory, t: t, CA: filepath.Join(directory, "ca.pem")}
+	s := &Server{Directory: directory, Sockets: filepath.Join(directory, "s"), t: t, CA: filepath.Join(directory, "ca.pem")}
 	s.uid, _ = strconv.Atoi(account.Uid)
 	s.gid, _ = strconv.Atoi(account.Gid)
 	t.Cleanup(func() {
 		s.Kill()
 		_ = os.RemoveAll(directory)
 	})
+	if err := os.Mkdir(s.Sockets, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(directory, 0o755); err != nil { // users of the server get to its socket
+		t.Fatal(err)
+	}
 	s.own(directory)
+	s.own(s.Sockets)
 	s.certificates()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -155,7 +145,7 @@ func (s *Server) launch() {
 		s.t.Fatal(err)
 	}
 	defer log.Close()
-	cmd, exited := s.as(s.command...), make(chan struct{})
+	cmd, exited := s.as(context.Background(), s.command...), make(chan struct{})
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -166,6 +156,9 @@ func (s *Server) launch() {
 		close(exited)
 	}()
 }
+
+// Running tells whether the server was started and not killed.
+func (s *Server) Running() bool { return s.cmd != nil }
 
 // Kill ends the server and all of its processes as a power cut does. It may be called again.
 func (s *Server) Kill() {
@@ -212,19 +205,25 @@ func (s *Server) SQL(statements string) string {
 
 // Try is SQL for statements that may fail.
 func (s *Server) Try(statements string) (string, error) {
-	cmd := s.as("psql", "-h", s.Directory, "-p", strconv.Itoa(s.Port), "-U", "admin", "-v", "ON_ERROR_STOP=1", "-qAt", "picosnitch")
-	if s.Socket != "" {
-		cmd = s.as("mariadb", "--no-defaults", "-S", s.Socket, "-u", "root", "-N", "-B", "picosnitch")
-	}
+	cmd := s.Client(context.Background())
 	cmd.Stdin = strings.NewReader(statements)
 	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }
 
+// Client is the server's own client, to be started, and to end with ctx: it reads statements from its input as the administrator, and answers
+// each at once, a line for a row and | between PostgreSQL's columns, a tab between MariaDB's.
+func (s *Server) Client(ctx context.Context) *exec.Cmd {
+	if s.Socket != "" {
+		return s.as(ctx, "mariadb", "--no-defaults", "-S", s.Socket, "-u", "root", "-N", "-B", "-n", "picosnitch")
+	}
+	return s.as(ctx, "psql", "-h", s.Sockets, "-p", strconv.Itoa(s.Port), "-U", "admin", "-v", "ON_ERROR_STOP=1", "-qAt", "picosnitch")
+}
+
 // as is a command that runs as the server's user, in a process group of its own, and dies with the test. Its temporary files
 // are its own: MariaDB removes those of others from a shared directory when it starts.
-func (s *Server) as(command ...string) *exec.Cmd {
-	cmd := exec.Command(command[0], command[1:]...)
+func (s *Server) as(ctx context.Context, command ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir = s.Directory
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin", "LC_ALL=C.UTF-8", "HOME=" + s.Directory, "TMPDIR=" + s.Directory}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL,
@@ -234,12 +233,12 @@ func (s *Server) as(command ...string) *exec.Cmd {
 
 func (s *Server) run(command ...string) {
 	s.t.Helper()
-	if out, err := s.as(command...).CombinedOutput(); err != nil {
+	if out, err := s.as(context.Background(), command...).CombinedOutput(); err != nil {
 		s.t.Fatalf("%v: %v\n%s", command, err, out)
 	}
 }
 
-func (s *Server) try(command ...string) error { return s.as(command...).Run() }
+func (s *Server) try(command ...string) error { return s.as(context.Background(), command...).Run() }
 
 func (s *Server) own(path string) {
 	s.t.Helper()
@@ -260,69 +259,4 @@ func (s *Server) file(name, contents string) string {
 	path := filepath.Join(s.Directory, name)
 	s.write(path, contents)
 	return path
-}
-
-// certificates makes a certification authority and a certificate of it for localhost.
-func (s *Server) certificates() {
-	s.t.Helper()
-	authority := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"}, IsCA: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign}
-	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
-		NotBefore: authority.NotBefore, NotAfter: authority.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
-	authorityKey, leafKey := s.key(), s.key()
-	s.certificate("ca.pem", authority, authority, authorityKey, authorityKey)
-	s.certificate("server.pem", leaf, authority, leafKey, authorityKey)
-	der, err := x509.MarshalPKCS8PrivateKey(leafKey)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.file("server.key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
-}
-
-func (s *Server) key() *ecdsa.PrivateKey {
-	s.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return key
-}
-
-func (s *Server) certificate(name string, of, by *x509.Certificate, key, signer *ecdsa.PrivateKey) {
-	s.t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, of, by, &key.PublicKey, signer)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.file(name, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-}
-
-// PostgresConfig are settings for a user of this server, if it is PostgreSQL; extra are further ones, JSON.
-func (s *Server) PostgresConfig(user, password, extra string) string {
-	return fmt.Sprintf(`{"client": "psycopg", "host": "localhost", "hostaddr": "127.0.0.1", "port": %d, "dbname": "picosnitch", "user": %q,
-		"password": %q, "sslmode": "verify-full", "sslrootcert": %q, "connect_timeout": 5%s}`, s.Port, user, password, s.CA, extra)
-}
-
-// MariaDBConfig is the same for MariaDB.
-func (s *Server) MariaDBConfig(user, password, extra string) string {
-	return fmt.Sprintf(`{"client": "mariadb", "host": "localhost", "port": %d, "database": "picosnitch", "user": %q, "password": %q,
-		"ssl_ca": %q, "ssl_verify_cert": true, "connect_timeout": 5%s}`, s.Port, user, password, s.CA, extra)
-}
-
-// SocketConfig are settings for the administrator, through the socket.
-func (s *Server) SocketConfig(extra string) string {
-	if s.Socket != "" {
-		return fmt.Sprintf(`{"client": "pymysql", "unix_socket": %q, "db": "picosnitch", "user": "root"%s}`, s.Socket, extra)
-	}
-	return fmt.Sprintf(`{"client": "psycopg2", "host": %q, "port": %d, "database": "picosnitch", "user": "admin"%s}`, s.Directory, s.Port, extra)
-}
-
-// Authority writes a certificate that no server's is signed with, and returns its path.
-func Authority(t testing.TB) string {
-	t.Helper()
-	s := &Server{Directory: t.TempDir(), t: t, uid: os.Getuid(), gid: os.Getgid()}
-	s.certificates()
-	return filepath.Join(s.Directory, "ca.pem")
 }
