@@ -14,7 +14,7 @@ const module = "github.com/picosnitch/picosnitch/"
 // rank is the order of the stages: a package may import what has a lower rank, never an equal or higher one.
 func rank(path string) int {
 	order := []string{
-		"sdk/proto", "sdk", "host/internal/config", "host/internal/home", "host/internal/rights", "host/internal/capture", "host/internal/canary", "host/internal/unit",
+		"sdk/proto", "sdk", "host/internal/config", "host/internal/home", "host/internal/rights", "host/internal/pidfd", "host/internal/capture", "host/internal/canary", "host/internal/unit",
 		"host/internal/packages", "host/internal/helper", "host/internal/library", "host/internal/marks", "host/internal/identity", "host/internal/name", "host/internal/reverse",
 		"host/internal/record", "host/internal/live", "host/internal/journal", "host/internal/supervisor", "host/internal/api",
 		"host/internal/doctor", "host",

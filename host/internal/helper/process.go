@@ -1,13 +1,13 @@
 package helper
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/picosnitch/picosnitch/host/internal/pidfd"
 )
 
 // process is a started helper.
@@ -22,21 +22,19 @@ type process struct {
 }
 
 func newProcess(proc *os.Process) (*process, error) {
-	fd, err := unix.PidfdOpen(proc.Pid, unix.PIDFD_NONBLOCK)
+	fd, err := pidfd.Open(proc.Pid)
 	if err != nil {
 		_ = proc.Kill()
 		_, _ = proc.Wait() // it has not read its order: nothing holds it
-		return nil, fmt.Errorf("pidfd_open: %w", err)
+		return nil, err
 	}
-	return &process{proc: proc, pidfd: os.NewFile(uintptr(fd), "pidfd"), done: make(chan struct{})}, nil
+	return &process{proc: proc, pidfd: fd, done: make(chan struct{})}, nil
 }
 
-// watch waits until the helper has ended, calls ended, and returns; or returns when forget was called. The runtime's poller waits, not a thread: helpers that hang
-// for ever would each take one.
+// watch waits until the helper has ended, calls ended, and returns; or returns when forget was called.
 func (p *process) watch(ended func()) {
 	defer func() { _ = p.pidfd.Close() }()
-	conn, err := p.pidfd.SyscallConn()
-	if err != nil || conn.Read(p.hasEnded) != nil {
+	if pidfd.Wait(p.pidfd) != nil {
 		return
 	}
 	p.mu.Lock()
@@ -46,16 +44,6 @@ func (p *process) watch(ended func()) {
 	p.reaped = true
 	ended()
 	close(p.done)
-}
-
-func (p *process) hasEnded(fd uintptr) bool {
-	const options = unix.WEXITED | unix.WNOHANG | unix.WNOWAIT
-	var info unix.Siginfo
-	err := unix.Waitid(unix.P_PIDFD, int(fd), &info, options, nil)
-	for errors.Is(err, unix.EINTR) {
-		err = unix.Waitid(unix.P_PIDFD, int(fd), &info, options, nil)
-	}
-	return err == nil && info.Signo != 0 || err != nil && !errors.Is(err, unix.EAGAIN)
 }
 
 // await tells whether the helper ends within d.

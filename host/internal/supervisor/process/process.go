@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/picosnitch/picosnitch/host/internal/pidfd"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/group"
 )
 
@@ -79,7 +80,7 @@ func Start(ctx context.Context, thread *Thread, o Options) (*Process, error) {
 		return nil, fmt.Errorf("start the launcher: %w", err)
 	}
 	p.pid = p.proc.Pid
-	if p.pidfd, err = openPidfd(p.pid); err != nil {
+	if p.pidfd, err = pidfd.Open(p.pid); err != nil {
 		_ = p.proc.Kill()
 		_, _ = p.proc.Wait()
 		w.closeOurs()
@@ -121,19 +122,10 @@ func (p *Process) await(ctx context.Context, w *wires) error {
 	return nil
 }
 
-// openPidfd opens a descriptor that becomes readable when pid, a child not yet waited for, ends.
-func openPidfd(pid int) (*os.File, error) {
-	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
-	if err != nil {
-		return nil, fmt.Errorf("pidfd_open: %w", err)
-	}
-	return os.NewFile(uintptr(fd), "pidfd"), nil
-}
-
 // watch waits for the end and reaps.
 func (p *Process) watch() {
 	defer close(p.done)
-	p.waitEnd()
+	_ = pidfd.Wait(p.pidfd) // else Wait blocks instead
 	p.mu.Lock()
 	// Before the pid is free for others: what shares its group goes with it.
 	_ = unix.Kill(-p.pid, unix.SIGKILL)
@@ -160,23 +152,6 @@ func (p *Process) watch() {
 	deadline := time.Now().Add(pipeGrace)
 	_ = p.Stdout.SetReadDeadline(deadline) // fails only on a closed one
 	_ = p.Stderr.SetReadDeadline(deadline)
-}
-
-// waitEnd returns when the process is dead and not yet reaped. The runtime's poller waits, not a thread.
-func (p *Process) waitEnd() {
-	conn, err := p.pidfd.SyscallConn()
-	if err != nil {
-		return // Wait blocks instead
-	}
-	_ = conn.Read(func(fd uintptr) bool {
-		const options = unix.WEXITED | unix.WNOHANG | unix.WNOWAIT
-		var info unix.Siginfo
-		err := unix.Waitid(unix.P_PIDFD, int(fd), &info, options, nil)
-		for errors.Is(err, unix.EINTR) {
-			err = unix.Waitid(unix.P_PIDFD, int(fd), &info, options, nil)
-		}
-		return err == nil && info.Signo != 0 || err != nil && !errors.Is(err, unix.EAGAIN)
-	})
 }
 
 // PID is the process id as the host sees it.
