@@ -15,19 +15,19 @@ import (
 func TestChaos(t *testing.T) {
 	seed, total := chosenSeed(t), chosenTime(t)
 	t.Logf("CHAOS_SEED=%d CHAOS_MINUTES=%v", seed, total.Minutes())
-	w := NewWorld(t, lab.New(t, true))
+	w := newWorld(t, lab.New(t, true))
 	w.later.until(time.Now().Add(3 * time.Second)) // caches fill
-	before, err := UsageOf(w.Daemon.Pid())
+	before, err := usageOf(w.Daemon.Pid())
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Run(NewPlan(seed, total, chosenKinds(t), w.plugins()), total)
-	w.Traffic.Finish()
-	w.CheckStores()
-	w.CheckGaps()
-	w.CheckUsage(before)
-	w.CheckRemains()
-	w.CheckStores() // a row that comes late, or twice, is found here
+	w.run(newPlan(seed, total, chosenKinds(t), w.plugins()), total)
+	w.Traffic.finish()
+	w.checkStores()
+	w.checkGaps()
+	w.checkUsage(before)
+	w.checkRemains()
+	w.checkStores() // a row that comes late, or twice, is found here
 }
 
 func chosenSeed(t *testing.T) uint64 {
@@ -56,18 +56,18 @@ func chosenTime(t *testing.T) time.Duration {
 	return time.Duration(minutes * float64(time.Minute))
 }
 
-func chosenKinds(t *testing.T) []Kind {
+func chosenKinds(t *testing.T) []kind {
 	t.Helper()
 	only := os.Getenv("CHAOS_ONLY")
 	if only == "" {
-		return Kinds()
+		return allKinds()
 	}
-	var kinds []Kind
+	var kinds []kind
 	for word := range strings.SplitSeq(only, ",") {
-		if !slices.Contains(Kinds(), Kind(word)) {
-			t.Fatalf("CHAOS_ONLY: there is no %q; there are %v", word, Kinds())
+		if !slices.Contains(allKinds(), kind(word)) {
+			t.Fatalf("CHAOS_ONLY: there is no %q; there are %v", word, allKinds())
 		}
-		kinds = append(kinds, Kind(word))
+		kinds = append(kinds, kind(word))
 	}
 	return kinds
 }

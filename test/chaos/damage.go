@@ -13,19 +13,19 @@ import (
 	"github.com/picosnitch/picosnitch/test/lab"
 )
 
-// Damage does something to the journal's file while the host is down.
-type Damage struct {
+// damage does something to the journal's file while the host is down.
+type damage struct {
 	Name string
 	do   func(random *rand.Rand, f *os.File, used []int64) error
 }
 
-// Damages lists what can be done.
-func Damages() []Damage {
-	return []Damage{{"flipped-tail", flipTail}, {"truncated", truncate}}
+// damages lists what can be done.
+func damages() []damage {
+	return []damage{{"flipped-tail", flipTail}, {"truncated", truncate}}
 }
 
-// Do damages a file. It may not be open anywhere.
-func (d Damage) Do(random *rand.Rand, path string) error {
+// inflict damages a file. It may not be open anywhere.
+func (d damage) inflict(random *rand.Rand, path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("damage journal: %w", err)
@@ -82,15 +82,15 @@ func truncate(random *rand.Rand, f *os.File, used []int64) error {
 }
 
 // missed are the records that another store has and this one has not, although none of its gaps names them.
-func missed(store string, has Contents, all map[string]bool) []Difference {
+func missed(store string, has contents, all map[string]bool) []difference {
 	mine := map[string]bool{}
 	for _, r := range has.Rows {
 		mine[r.ID] = true
 	}
-	var out []Difference
+	var out []difference
 	for id := range all {
 		if !mine[id] && !slices.ContainsFunc(has.Gaps, func(g lab.Gap) bool { return names(g, id) }) {
-			out = append(out, Difference{store, "", "record", id, "neither it nor a gap"})
+			out = append(out, difference{store, "", "record", id, "neither it nor a gap"})
 		}
 	}
 	return out
@@ -111,11 +111,11 @@ func names(g lab.Gap, id string) bool {
 }
 
 // unexplained gives a line if bytes are missing in a store, and no gap tells of a damaged journal.
-func unexplained(store string, truth map[Program]Moved, c Contents) []Difference {
-	found := Differences(store, truth, c.Rows)
+func unexplained(store string, truth map[program]moved, c contents) []difference {
+	found := differencesOf(store, truth, c.Rows)
 	tells := func(g lab.Gap) bool { return g.Reason == "journal-corrupt" }
 	if len(found) == 0 || slices.ContainsFunc(c.Gaps, tells) {
 		return nil
 	}
-	return append(found, Difference{store, "", "gap", "journal-corrupt", fmt.Sprintf("%d others", len(c.Gaps))})
+	return append(found, difference{store, "", "gap", "journal-corrupt", fmt.Sprintf("%d others", len(c.Gaps))})
 }

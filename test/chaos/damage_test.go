@@ -17,24 +17,24 @@ func TestDamagedJournal(t *testing.T) {
 	seed := chosenSeed(t)
 	t.Logf("CHAOS_SEED=%d", seed)
 	l := lab.New(t, true)
-	for i, d := range Damages() {
+	for i, d := range damages() {
 		t.Run(d.Name, func(t *testing.T) {
-			w := NewWorld(t, l)
+			w := newWorld(t, l)
 			w.damage(d, rand.New(rand.NewPCG(seed, uint64(i))))
-			w.Traffic.Finish()
+			w.Traffic.finish()
 			w.quiet()
 			w.checkDamage()
-			w.CheckGaps()
-			w.CheckRemains()
+			w.checkGaps()
+			w.checkRemains()
 		})
 	}
 }
 
 // damage has jsonl lack a few windows that all others have, when the file is hit.
-func (w *World) damage(d Damage, random *rand.Rand) {
+func (w *world) damage(d damage, random *rand.Rand) {
 	w.Helper()
 	w.later.until(time.Now().Add(2 * time.Second))
-	deed := w.Diary.Begin(Corrupt, "", d.Name)
+	deed := w.Diary.begin(corrupt, "", d.Name)
 	v, state := w.find("jsonl")
 	if v == nil {
 		w.Fatalf("jsonl: %s", state)
@@ -43,14 +43,14 @@ func (w *World) damage(d Damage, random *rand.Rand) {
 	w.later.until(time.Now().Add(4 * time.Second))
 	w.Daemon.Kill()
 	w.must(errors.Join(v.signal(unix.SIGKILL), unix.Close(v.handle))) // a stopped process would miss the host's end
-	w.must(d.Do(random, filepath.Join(w.Daemon.State, "journal.db")))
+	w.must(d.inflict(random, filepath.Join(w.Daemon.State, "journal.db")))
 	w.Daemon.Start()
-	deed.End("")
+	deed.end("")
 	w.later.until(time.Now().Add(2 * time.Second))
 }
 
 // quiet waits until nothing is on its way to any store any more.
-func (w *World) quiet() {
+func (w *world) quiet() {
 	w.Helper()
 	moved, was := time.Now(), -1
 	for begun := time.Now(); time.Since(moved) < 5*time.Second; time.Sleep(500 * time.Millisecond) {
@@ -74,10 +74,10 @@ func (w *World) quiet() {
 	}
 }
 
-func (w *World) checkDamage() {
+func (w *world) checkDamage() {
 	w.Helper()
-	truth, all := Truth(w.Case.Wanted()), map[string]bool{}
-	contents := map[string]Contents{}
+	truth, all := truthOf(w.Case.Wanted()), map[string]bool{}
+	contents := map[string]contents{}
 	for _, s := range w.Stores {
 		c, err := w.read(s)
 		w.must(err)
@@ -87,10 +87,10 @@ func (w *World) checkDamage() {
 		}
 	}
 	delete(all, "") // the text log's
-	var found []Difference
+	var found []difference
 	for _, s := range w.Stores {
 		c := contents[s.Plugin]
-		found = append(found, Excess(s.Plugin, truth, c.Rows)...)
+		found = append(found, excess(s.Plugin, truth, c.Rows)...)
 		if s.Gaps {
 			found = append(found, missed(s.Plugin, c, all)...)
 			found = append(found, unexplained(s.Plugin, truth, c)...)
@@ -113,19 +113,19 @@ func list(gaps []lab.Gap) string {
 func TestARecordThatNeitherStoreNorGapHasIsFound(t *testing.T) {
 	t.Parallel()
 	all := map[string]bool{"h/e/1": true, "h/e/2": true, "h/f/2": true}
-	row := func(id string) Entry { return Entry{ID: id} }
+	row := func(id string) entry { return entry{ID: id} }
 	gap := func(reason, epoch string, first, last uint64) lab.Gap {
 		return lab.Gap{Reason: reason, Epoch: epoch, First: first, Last: last}
 	}
 	for title, c := range map[string]struct {
-		contents Contents
+		contents contents
 		want     int
 	}{
-		"all there":      {Contents{Rows: []Entry{row("h/e/1"), row("h/e/2"), row("h/f/2")}}, 0},
-		"none there":     {Contents{}, 3},
-		"one in a gap":   {Contents{Rows: []Entry{row("h/e/1"), row("h/f/2")}, Gaps: []lab.Gap{gap("journal-corrupt", "e", 2, 9)}}, 0},
-		"another epoch":  {Contents{Rows: []Entry{row("h/e/1"), row("h/f/2")}, Gaps: []lab.Gap{gap("journal-corrupt", "f", 2, 9)}}, 1},
-		"another reason": {Contents{Rows: []Entry{row("h/e/1"), row("h/f/2")}, Gaps: []lab.Gap{gap("queue-dropped", "e", 2, 9)}}, 1},
+		"all there":      {contents{Rows: []entry{row("h/e/1"), row("h/e/2"), row("h/f/2")}}, 0},
+		"none there":     {contents{}, 3},
+		"one in a gap":   {contents{Rows: []entry{row("h/e/1"), row("h/f/2")}, Gaps: []lab.Gap{gap("journal-corrupt", "e", 2, 9)}}, 0},
+		"another epoch":  {contents{Rows: []entry{row("h/e/1"), row("h/f/2")}, Gaps: []lab.Gap{gap("journal-corrupt", "f", 2, 9)}}, 1},
+		"another reason": {contents{Rows: []entry{row("h/e/1"), row("h/f/2")}, Gaps: []lab.Gap{gap("queue-dropped", "e", 2, 9)}}, 1},
 	} {
 		if found := missed("store", c.contents, all); len(found) != c.want {
 			t.Errorf("%s: want %d, have\n%s", title, c.want, table(found))
@@ -135,17 +135,17 @@ func TestARecordThatNeitherStoreNorGapHasIsFound(t *testing.T) {
 
 func TestMissingBytesNeedAGapOfADamagedJournal(t *testing.T) {
 	t.Parallel()
-	a := Program{"/d/a", "a", 1}
-	truth := map[Program]Moved{a: {Sent: 5}}
-	whole, part := []Entry{{"1", a, Moved{Sent: 5}}}, []Entry{{"1", a, Moved{Sent: 4}}}
+	a := program{"/d/a", "a", 1}
+	truth := map[program]moved{a: {Sent: 5}}
+	whole, part := []entry{{"1", a, moved{Sent: 5}}}, []entry{{"1", a, moved{Sent: 4}}}
 	damaged := []lab.Gap{{Reason: "journal-corrupt"}}
-	if found := unexplained("store", truth, Contents{Rows: whole}); len(found) > 0 {
+	if found := unexplained("store", truth, contents{Rows: whole}); len(found) > 0 {
 		t.Errorf("nothing is missing:\n%s", table(found))
 	}
-	if found := unexplained("store", truth, Contents{Rows: part, Gaps: damaged}); len(found) > 0 {
+	if found := unexplained("store", truth, contents{Rows: part, Gaps: damaged}); len(found) > 0 {
 		t.Errorf("explained:\n%s", table(found))
 	}
-	if found := unexplained("store", truth, Contents{Rows: part, Gaps: []lab.Gap{{Reason: "host-down"}}}); len(found) == 0 {
+	if found := unexplained("store", truth, contents{Rows: part, Gaps: []lab.Gap{{Reason: "host-down"}}}); len(found) == 0 {
 		t.Error("missing bytes are not found")
 	}
 }

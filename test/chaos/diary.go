@@ -9,45 +9,45 @@ import (
 
 // Deeds that no plan has.
 const (
-	Start   Kind = "start"           // the first one of a daemon
-	Corrupt Kind = "corrupt-journal" // while the host is down
+	start   kind = "start"           // the first one of a daemon
+	corrupt kind = "corrupt-journal" // while the host is down
 )
 
-// Deed is something that was done.
-type Deed struct {
-	Kind     Kind
+// deed is something that was done.
+type deed struct {
+	Kind     kind
 	Plugin   string
 	From, To time.Time // To is zero while it lasts
 	Note     string    // what came of it
 }
 
-// Diary is what was done when.
-type Diary struct {
+// diary is what was done when.
+type diary struct {
 	begun time.Time
-	deeds []*Deed
+	deeds []*deed
 }
 
-// Begin notes that something is done from now on.
-func (d *Diary) Begin(kind Kind, plugin, note string) *Deed {
+// begin notes that something is done from now on.
+func (d *diary) begin(kind kind, plugin, note string) *deed {
 	if d.begun.IsZero() {
 		d.begun = time.Now()
 	}
-	deed := &Deed{Kind: kind, Plugin: plugin, From: time.Now(), Note: note}
+	deed := &deed{Kind: kind, Plugin: plugin, From: time.Now(), Note: note}
 	d.deeds = append(d.deeds, deed)
 	return deed
 }
 
-// Once notes something that is over at once.
-func (d *Diary) Once(kind Kind, plugin, note string) { d.Begin(kind, plugin, note).End("") }
+// once notes something that is over at once.
+func (d *diary) once(kind kind, plugin, note string) { d.begin(kind, plugin, note).end("") }
 
-// End notes that it is over, and what else is to be said.
-func (d *Deed) End(note string) {
+// end notes that it is over, and what else is to be said.
+func (d *deed) end(note string) {
 	d.To = time.Now()
 	d.Note = strings.TrimPrefix(strings.TrimSuffix(d.Note+"; "+note, "; "), "; ")
 }
 
 // String is a table for a person.
-func (d *Diary) String() string {
+func (d *diary) String() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "AT\tFOR\tDONE\tTO\tNOTE")

@@ -10,90 +10,90 @@ import (
 	"github.com/picosnitch/picosnitch/test/lab"
 )
 
-// Program is a generator process as every store can tell it from the others.
-type Program struct {
+// program is a generator process as every store can tell it from the others.
+type program struct {
 	Exe, Cmdline string
 	UID          int
 }
 
-// Moved is what it handed over and took.
-type Moved struct{ Sent, Received uint64 }
+// moved is what it handed over and took.
+type moved struct{ Sent, Received uint64 }
 
-// Entry is one row of a store.
-type Entry struct {
+// entry is one row of a store.
+type entry struct {
 	ID string // host, epoch and sequence; empty where a store has none
-	Program
-	Moved
+	program
+	moved
 }
 
-// Difference is one thing in which a store is not the truth.
-type Difference struct {
+// difference is one thing in which a store is not the truth.
+type difference struct {
 	Store, Program, Field, Want, Got string
 }
 
-// Truth sums up what generators have said.
-func Truth(want []lab.Expectation) map[Program]Moved {
-	truth := map[Program]Moved{}
+// truthOf sums up what generators have said.
+func truthOf(want []lab.Expectation) map[program]moved {
+	truth := map[program]moved{}
 	for _, e := range want {
-		p := Program{Exe: e.Key.Process.Exe, Cmdline: e.Key.Process.Cmdline, UID: e.Key.UID}
+		p := program{Exe: e.Key.Process.Exe, Cmdline: e.Key.Process.Cmdline, UID: e.Key.UID}
 		m := truth[p]
-		truth[p] = Moved{m.Sent + e.Sums.Sent, m.Received + e.Sums.Received}
+		truth[p] = moved{m.Sent + e.Sums.Sent, m.Received + e.Sums.Received}
 	}
 	return truth
 }
 
-// Differences compares a store's rows with the truth; none means equal to the byte, and no record twice.
-func Differences(store string, truth map[Program]Moved, rows []Entry) []Difference {
-	var out []Difference
-	sums, seen := map[Program]Moved{}, map[string]bool{}
+// differencesOf compares a store's rows with the truth; none means equal to the byte, and no record twice.
+func differencesOf(store string, truth map[program]moved, rows []entry) []difference {
+	var out []difference
+	sums, seen := map[program]moved{}, map[string]bool{}
 	for _, r := range rows {
 		if r.ID != "" && seen[r.ID] {
-			out = append(out, Difference{store, name(r.Program), "record", "once", "twice: " + r.ID})
+			out = append(out, difference{store, name(r.program), "record", "once", "twice: " + r.ID})
 		}
 		seen[r.ID] = true
-		m := sums[r.Program]
-		sums[r.Program] = Moved{m.Sent + r.Sent, m.Received + r.Received}
+		m := sums[r.program]
+		sums[r.program] = moved{m.Sent + r.Sent, m.Received + r.Received}
 	}
 	for p, want := range truth {
 		got := sums[p]
 		if got.Sent != want.Sent {
-			out = append(out, Difference{store, name(p), "sent", fmt.Sprint(want.Sent), fmt.Sprint(got.Sent)})
+			out = append(out, difference{store, name(p), "sent", fmt.Sprint(want.Sent), fmt.Sprint(got.Sent)})
 		}
 		if got.Received != want.Received {
-			out = append(out, Difference{store, name(p), "received", fmt.Sprint(want.Received), fmt.Sprint(got.Received)})
+			out = append(out, difference{store, name(p), "received", fmt.Sprint(want.Received), fmt.Sprint(got.Received)})
 		}
 	}
 	for p, got := range sums {
 		if _, ok := truth[p]; !ok {
-			out = append(out, Difference{store, name(p), "program", "none", fmt.Sprintf("%+v", got)})
+			out = append(out, difference{store, name(p), "program", "none", fmt.Sprintf("%+v", got)})
 		}
 	}
-	slices.SortFunc(out, func(a, b Difference) int {
+	slices.SortFunc(out, func(a, b difference) int {
 		return cmp.Or(strings.Compare(a.Store, b.Store), strings.Compare(a.Program, b.Program), strings.Compare(a.Field, b.Field))
 	})
 	return out
 }
 
-// Excess are the differences that no loss explains: a record twice, bytes or programs that never were.
-func Excess(store string, truth map[Program]Moved, rows []Entry) []Difference {
-	capped, sums := map[Program]Moved{}, map[Program]Moved{}
+// excess are the differences that no loss explains: a record twice, bytes or programs that never were.
+func excess(store string, truth map[program]moved, rows []entry) []difference {
+	capped, sums := map[program]moved{}, map[program]moved{}
 	for _, r := range rows {
-		m := sums[r.Program]
-		sums[r.Program] = Moved{m.Sent + r.Sent, m.Received + r.Received}
+		m := sums[r.program]
+		sums[r.program] = moved{m.Sent + r.Sent, m.Received + r.Received}
 	}
 	for p, want := range truth {
-		capped[p] = Moved{min(want.Sent, sums[p].Sent), min(want.Received, sums[p].Received)}
+		capped[p] = moved{min(want.Sent, sums[p].Sent), min(want.Received, sums[p].Received)}
 	}
-	return Differences(store, capped, rows)
+	return differencesOf(store, capped, rows)
 }
 
-func name(p Program) string {
+func name(p program) string {
 	_, arguments, _ := strings.Cut(p.Cmdline, " ")
 	return strings.TrimSpace(fmt.Sprintf("%s %s (uid %d)", p.Exe[strings.LastIndex(p.Exe, "/")+1:], arguments, p.UID))
 }
 
 // table prints differences for a person.
-func table(differences []Difference) string {
+func table(differences []difference) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "STORE\tPROGRAM\tFIELD\tEXPECTED\tGOT")

@@ -38,7 +38,7 @@ func lying() map[string]struct{ text, field string } {
 
 func TestALyingStoreIsFound(t *testing.T) {
 	t.Parallel()
-	truth := map[Program]Moved{{"/d/a", "a", 1}: {Sent: 100}, {"/d/b", "b", 2}: {Sent: 7, Received: 9}}
+	truth := map[program]moved{{"/d/a", "a", 1}: {Sent: 100}, {"/d/b", "b", 2}: {Sent: 7, Received: 9}}
 	for title, lie := range lying() {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
@@ -50,8 +50,8 @@ func TestALyingStoreIsFound(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			found := Differences("jsonl", truth, c.Rows)
-			named := slices.ContainsFunc(found, func(d Difference) bool { return d.Field == lie.field })
+			found := differencesOf("jsonl", truth, c.Rows)
+			named := slices.ContainsFunc(found, func(d difference) bool { return d.Field == lie.field })
 			if (lie.field != "") != named || lie.field == "" && len(found) > 0 {
 				t.Errorf("want a difference of %q, have\n%s", lie.field, table(found))
 			}
@@ -61,20 +61,20 @@ func TestALyingStoreIsFound(t *testing.T) {
 
 func TestOfALossOnlyWhatIsTooMuchIsExcess(t *testing.T) {
 	t.Parallel()
-	a := Program{"/d/a", "a", 1}
-	truth := map[Program]Moved{a: {Sent: 100}}
+	a := program{"/d/a", "a", 1}
+	truth := map[program]moved{a: {Sent: 100}}
 	for title, c := range map[string]struct {
-		rows []Entry
+		rows []entry
 		want int
 	}{
-		"exact":     {[]Entry{{"1", a, Moved{Sent: 100}}}, 0},
-		"too few":   {[]Entry{{"1", a, Moved{Sent: 60}}}, 0},
+		"exact":     {[]entry{{"1", a, moved{Sent: 100}}}, 0},
+		"too few":   {[]entry{{"1", a, moved{Sent: 60}}}, 0},
 		"nothing":   {nil, 0},
-		"too much":  {[]Entry{{"1", a, Moved{Sent: 60}}, {"2", a, Moved{Sent: 41}}}, 1},
-		"twice":     {[]Entry{{"1", a, Moved{Sent: 10}}, {"1", a, Moved{Sent: 10}}}, 1},
-		"a strange": {[]Entry{{"1", Program{"/d/x", "x", 1}, Moved{Sent: 1}}}, 1},
+		"too much":  {[]entry{{"1", a, moved{Sent: 60}}, {"2", a, moved{Sent: 41}}}, 1},
+		"twice":     {[]entry{{"1", a, moved{Sent: 10}}, {"1", a, moved{Sent: 10}}}, 1},
+		"a strange": {[]entry{{"1", program{"/d/x", "x", 1}, moved{Sent: 1}}}, 1},
 	} {
-		if found := Excess("store", truth, c.rows); len(found) != c.want {
+		if found := excess("store", truth, c.rows); len(found) != c.want {
 			t.Errorf("%s: want %d differences, have\n%s", title, c.want, table(found))
 		}
 	}
@@ -95,7 +95,7 @@ func TestATextLogIsReadByItsFields(t *testing.T) {
 			}
 			continue
 		}
-		if want := (Entry{Program: Program{"/d/a", "a --x", 42}, Moved: Moved{5, 6}}); err != nil || len(c.Rows) != 1 || c.Rows[0] != want {
+		if want := (entry{program: program{"/d/a", "a --x", 42}, moved: moved{5, 6}}); err != nil || len(c.Rows) != 1 || c.Rows[0] != want {
 			t.Errorf("%+v, %v; want %+v", c.Rows, err, want)
 		}
 	}
@@ -104,7 +104,7 @@ func TestATextLogIsReadByItsFields(t *testing.T) {
 func TestAGapNeedsADeedOfItsReasonAndTime(t *testing.T) {
 	t.Parallel()
 	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	deeds := []*Deed{{Kind: RestartHost, From: noon, To: noon.Add(time.Minute)}}
+	deeds := []*deed{{Kind: restartHost, From: noon, To: noon.Add(time.Minute)}}
 	gap := func(reason string, from, to time.Duration) lab.Gap {
 		return lab.Gap{Reason: reason, Start: noon.Add(from).UnixNano(), End: noon.Add(to).UnixNano()}
 	}
@@ -152,15 +152,15 @@ func TestABlindTimeNeedsAGapThatCoversIt(t *testing.T) {
 func TestAPlanComesFromItsSeed(t *testing.T) {
 	t.Parallel()
 	plugins := []string{"a", "b"}
-	one, same, other := NewPlan(1, 10*time.Minute, Kinds(), plugins), NewPlan(1, 10*time.Minute, Kinds(), plugins),
-		NewPlan(2, 10*time.Minute, Kinds(), plugins)
+	one, same, other := newPlan(1, 10*time.Minute, allKinds(), plugins), newPlan(1, 10*time.Minute, allKinds(), plugins),
+		newPlan(2, 10*time.Minute, allKinds(), plugins)
 	if !slices.Equal(one, same) {
 		t.Error("one seed gives two plans")
 	}
 	if slices.Equal(one, other) {
 		t.Error("two seeds give one plan")
 	}
-	done := map[Kind]bool{}
+	done := map[kind]bool{}
 	var sum time.Duration
 	for _, m := range one {
 		done[m.Kind] = true
@@ -169,7 +169,7 @@ func TestAPlanComesFromItsSeed(t *testing.T) {
 	if sum >= 10*time.Minute {
 		t.Errorf("the plan for ten minutes takes %v", sum)
 	}
-	if len(done) != len(Kinds()) {
+	if len(done) != len(allKinds()) {
 		t.Errorf("ten minutes have only %v", done)
 	}
 }
@@ -198,8 +198,8 @@ func TestAProcessThatIsLeftIsFound(t *testing.T) {
 
 func TestAHostThatGrowsIsFound(t *testing.T) {
 	t.Parallel()
-	before := Usage{Files: 100, Threads: 12, Anonymous: 20}
-	for field, after := range map[string]Usage{
+	before := usage{Files: 100, Threads: 12, Anonymous: 20}
+	for field, after := range map[string]usage{
 		"":        {Files: 100 + roomFiles, Threads: 12, Anonymous: 5, Executable: 900},
 		"files":   {Files: 101 + roomFiles, Threads: 12, Anonymous: 20},
 		"threads": {Files: 1, Threads: 13 + roomThreads, Anonymous: 20},

@@ -14,13 +14,13 @@ import (
 // diskSize is enough for all that a daemon keeps in ten minutes, and small enough to be filled at once.
 const diskSize = 192 << 20
 
-// Disk is a small ext4 file system in a file.
-type Disk struct {
+// disk is a small ext4 file system in a file.
+type disk struct {
 	Dir string // where it is mounted
 }
 
-// NewDisk makes and mounts one below base, until t ends. What a dead test leaves mounted there is the lab's to remove.
-func NewDisk(t *testing.T, base string) *Disk {
+// newDisk makes and mounts one below base, until t ends. What a dead test leaves mounted there is the lab's to remove.
+func newDisk(t *testing.T, base string) *disk {
 	t.Helper()
 	image, dir := filepath.Join(base, "disk.img"), filepath.Join(base, "disk")
 	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, diskSize), os.Mkdir(dir, 0o755)); err != nil {
@@ -37,13 +37,13 @@ func NewDisk(t *testing.T, base string) *Disk {
 			t.Errorf("unmount %s: %v; what holds it?", dir, errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH)))
 		}
 	})
-	return &Disk{Dir: dir}
+	return &disk{Dir: dir}
 }
 
-func (d *Disk) ballast() string { return filepath.Join(d.Dir, "ballast") }
+func (d *disk) ballast() string { return filepath.Join(d.Dir, "ballast") }
 
-// Fill takes all the space that there is.
-func (d *Disk) Fill() error {
+// fill takes all the space that there is.
+func (d *disk) fill() error {
 	f, err := os.OpenFile(d.ballast(), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("fill disk: %w", err)
@@ -64,8 +64,8 @@ func (d *Disk) Fill() error {
 	return nil
 }
 
-// Empty gives the space back.
-func (d *Disk) Empty() error {
+// empty gives the space back.
+func (d *disk) empty() error {
 	if err := os.Remove(d.ballast()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("empty disk: %w", err)
 	}

@@ -2,8 +2,8 @@
 // stopped and starved, the host is killed and restarted, the disk fills up and the SQL server goes away. Afterwards every
 // store must hold exactly what the generators say that they moved.
 //
-// A [World] is one daemon with all its sinks on a disk of its own, and the traffic that it watches. A [Plan] is what is
-// done to it, chosen by a seed; the [Diary] notes what was done when, and a failure prints it. What is checked at the end:
+// A world is one daemon with all its sinks on a disk of its own, and the traffic that it watches. A plan is what is
+// done to it, chosen by a seed; the diary notes what was done when, and a failure prints it. What is checked at the end:
 //
 //   - each store holds the bytes of each generator process, not one more or less, and no record twice (stores.go,
 //     difference.go);
@@ -21,6 +21,6 @@
 //
 // # Concurrency
 //
-// Everything happens on the test's goroutine, except that the mayflies of [Traffic] come from a goroutine that Pause and
-// Finish wait for.
+// Everything happens on the test's goroutine, except that the mayflies of the traffic come from a goroutine that pause and
+// finish wait for.
 package chaos

@@ -13,22 +13,22 @@ import (
 const slack = 15 * time.Second
 
 // causes are the deeds that justify a gap, by its reason. A reason that is not here is never justified.
-func causes(reason string) []Kind {
+func causes(reason string) []kind {
 	switch reason {
 	case "host-down":
-		return []Kind{RestartHost}
+		return []kind{restartHost}
 	case "unclean-stop":
-		return []Kind{KillHost}
+		return []kind{killHost}
 	case "hook-missing": // what this kernel does not show is told at every start
-		return []Kind{Start, RestartHost, KillHost}
+		return []kind{start, restartHost, killHost}
 	case "journal-corrupt":
-		return []Kind{Corrupt}
+		return []kind{corrupt}
 	}
 	return nil
 }
 
 // justified tells whether a gap has a reason among the deeds, and lies in the time of one.
-func justified(g lab.Gap, deeds []*Deed) bool {
+func justified(g lab.Gap, deeds []*deed) bool {
 	for _, d := range deeds {
 		if !slices.Contains(causes(g.Reason), d.Kind) {
 			continue
@@ -46,12 +46,12 @@ func justified(g lab.Gap, deeds []*Deed) bool {
 
 // unjustified gives a line for each gap that nothing explains. What another process of the machine did (directory is where
 // ours lie) is not this test's.
-func unjustified(store string, gaps []lab.Gap, deeds []*Deed, directory string) []Difference {
-	var out []Difference
+func unjustified(store string, gaps []lab.Gap, deeds []*deed, directory string) []difference {
+	var out []difference
 	for _, g := range gaps {
 		stranger := g.Exe != "" && !strings.HasPrefix(g.Exe, directory+"/")
 		if !stranger && !justified(g, deeds) {
-			out = append(out, Difference{store, "gap", g.Reason, "a deed that explains it", describe(g)})
+			out = append(out, difference{store, "gap", g.Reason, "a deed that explains it", describe(g)})
 		}
 	}
 	return out
@@ -73,15 +73,15 @@ func describe(g lab.Gap) string {
 type span struct{ from, to time.Time }
 
 // uncovered gives a line for each such time that no gap tells of.
-func uncovered(store string, gaps []lab.Gap, blind []span) []Difference {
-	var out []Difference
+func uncovered(store string, gaps []lab.Gap, blind []span) []difference {
+	var out []difference
 	for _, s := range blind {
 		covers := func(g lab.Gap) bool {
 			return g.Reason == "host-down" && g.Start <= s.from.UnixNano() && g.End >= s.to.UnixNano()
 		}
 		if !slices.ContainsFunc(gaps, covers) {
 			at := fmt.Sprintf("host-down, %s to %s", s.from.Format("15:04:05.000"), s.to.Format("15:04:05.000"))
-			out = append(out, Difference{store, "host", "gap", at, "none"})
+			out = append(out, difference{store, "host", "gap", at, "none"})
 		}
 	}
 	return out

@@ -11,30 +11,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Usage is what a process holds.
-type Usage struct {
+// usage is what a process holds.
+type usage struct {
 	Files      int // open ones that are no executables
 	Threads    int
 	Anonymous  int // MiB of memory that is its own
 	Executable int // files that are: the host keeps those of what runs, whoever runs it
 }
 
-// UsageOf looks at /proc.
-func UsageOf(pid int) (Usage, error) {
+// usageOf looks at /proc.
+func usageOf(pid int) (usage, error) {
 	dir := fmt.Sprintf("/proc/%d", pid)
 	files, err := os.ReadDir(dir + "/fd")
 	if err != nil {
-		return Usage{}, fmt.Errorf("count files: %w", err)
+		return usage{}, fmt.Errorf("count files: %w", err)
 	}
 	threads, err := os.ReadDir(dir + "/task")
 	if err != nil {
-		return Usage{}, fmt.Errorf("count threads: %w", err)
+		return usage{}, fmt.Errorf("count threads: %w", err)
 	}
 	status, err := os.ReadFile(dir + "/status")
 	if err != nil {
-		return Usage{}, fmt.Errorf("look up memory: %w", err)
+		return usage{}, fmt.Errorf("look up memory: %w", err)
 	}
-	u := Usage{Threads: len(threads)}
+	u := usage{Threads: len(threads)}
 	for _, f := range files {
 		if info, err := os.Stat(filepath.Join(dir, "fd", f.Name())); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 			u.Executable++
@@ -69,11 +69,11 @@ const (
 )
 
 // leaked tells what has grown.
-func leaked(before, after Usage) []Difference {
-	var out []Difference
+func leaked(before, after usage) []difference {
+	var out []difference
 	check := func(field string, before, after, room int) {
 		if after > before+room {
-			out = append(out, Difference{"host", "", field, fmt.Sprintf("at most %d more than %d", room, before), fmt.Sprint(after)})
+			out = append(out, difference{"host", "", field, fmt.Sprintf("at most %d more than %d", room, before), fmt.Sprint(after)})
 		}
 	}
 	check("files", before.Files, after.Files, roomFiles)
@@ -83,8 +83,8 @@ func leaked(before, after Usage) []Difference {
 }
 
 // orphans are processes of a range of users, or of an executable below directory; none may be left when a host has ended.
-func orphans(first, last int, directory string) []Difference {
-	var out []Difference
+func orphans(first, last int, directory string) []difference {
+	var out []difference
 	processes, _ := filepath.Glob("/proc/[0-9]*") // a constant pattern
 	for _, dir := range processes {
 		var st unix.Stat_t
@@ -99,7 +99,7 @@ func orphans(first, last int, directory string) []Difference {
 		}
 		line, _ := os.ReadFile(dir + "/cmdline")
 		got := fmt.Sprintf("%s %q of user %d", filepath.Base(dir), bytes.ReplaceAll(line, []byte{0}, []byte{' '}), st.Uid)
-		out = append(out, Difference{"machine", exe, "process", "none", got})
+		out = append(out, difference{"machine", exe, "process", "none", got})
 	}
 	return out
 }

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Run does what the plan says, in so long, and undoes it. What there is no time for is left out.
-func (w *World) Run(plan Plan, total time.Duration) {
+// run does what the plan says, in so long, and undoes it. What there is no time for is left out.
+func (w *world) run(plan plan, total time.Duration) {
 	w.Helper()
 	begun := time.Now()
 	for _, m := range plan {
@@ -26,22 +26,22 @@ func (w *World) Run(plan Plan, total time.Duration) {
 	w.later.all()
 }
 
-func (w *World) do(m Move) error {
+func (w *world) do(m move) error {
 	switch m.Kind {
-	case KillHost:
+	case killHost:
 		return w.killHost(m)
-	case RestartHost:
+	case restartHost:
 		return w.restartHost(m)
-	case FillDisk:
+	case fillDisk:
 		return w.fillDisk(m)
-	case ServerAway:
+	case serverAway:
 		return w.serverAway(m)
 	}
 	return w.hurtPlugin(m)
 }
 
 // must ends the test if what undoes a move fails.
-func (w *World) must(err error) {
+func (w *world) must(err error) {
 	w.Helper()
 	if err != nil {
 		w.Fatal(err)
@@ -49,28 +49,28 @@ func (w *World) must(err error) {
 }
 
 // killHost leaves it down for a while. Bytes go on: the probes count them.
-func (w *World) killHost(m Move) error {
+func (w *world) killHost(m move) error {
 	if w.Daemon.Pid() == 0 {
-		w.Diary.Once(m.Kind, "", "it is down")
+		w.Diary.once(m.Kind, "", "it is down")
 		return nil
 	}
-	deed := w.Diary.Begin(m.Kind, "", "")
+	deed := w.Diary.begin(m.Kind, "", "")
 	w.Daemon.Kill()
 	w.later.in(m.For, func() {
 		w.Daemon.Start()
-		deed.End("")
+		deed.end("")
 	})
 	return nil
 }
 
 // restartHost ends it as an administrator does. Nothing of ours moves meanwhile but what nobody can see.
-func (w *World) restartHost(m Move) error {
+func (w *world) restartHost(m move) error {
 	if w.Daemon.Pid() == 0 {
-		w.Diary.Once(m.Kind, "", "it is down")
+		w.Diary.once(m.Kind, "", "it is down")
 		return nil
 	}
-	w.Traffic.Pause()
-	deed := w.Diary.Begin(m.Kind, "", "")
+	w.Traffic.pause()
+	deed := w.Diary.begin(m.Kind, "", "")
 	if err := w.Daemon.Terminate(); err != nil {
 		if !w.full {
 			return fmt.Errorf("%w\n%s", err, w.Daemon.LogTail())
@@ -83,51 +83,51 @@ func (w *World) restartHost(m Move) error {
 	}
 	w.later.until(time.Now().Add(m.For))
 	w.Daemon.Start()
-	deed.End("")
-	w.Traffic.Resume()
+	deed.end("")
+	w.Traffic.resume()
 	return nil
 }
 
 // meanwhile has a process move a few bytes while the host is down. Probes that are still there, because the last window
 // could not be stored, count them; else no store may know of it, and a gap must tell of the time.
-func (w *World) meanwhile() error {
+func (w *world) meanwhile() error {
 	for _, dir := range w.Daemon.InstanceDirectories() {
 		if strings.HasPrefix(dir, "/sys/fs/bpf/") {
-			return w.Traffic.Once(true)
+			return w.Traffic.once(true)
 		}
 	}
 	begun := time.Now()
-	if err := w.Traffic.Once(false); err != nil {
+	if err := w.Traffic.once(false); err != nil {
 		return err
 	}
 	w.blind = append(w.blind, span{begun, time.Now()})
 	return nil
 }
 
-func (w *World) fillDisk(m Move) error {
+func (w *world) fillDisk(m move) error {
 	if w.full {
-		w.Diary.Once(m.Kind, "", "it is full")
+		w.Diary.once(m.Kind, "", "it is full")
 		return nil
 	}
 	w.full = true
-	deed := w.Diary.Begin(m.Kind, "", "")
+	deed := w.Diary.begin(m.Kind, "", "")
 	w.later.in(m.For, func() {
-		w.must(w.Disk.Empty())
+		w.must(w.Disk.empty())
 		w.full = false
-		deed.End("")
+		deed.end("")
 	})
-	return w.Disk.Fill()
+	return w.Disk.fill()
 }
 
-func (w *World) serverAway(m Move) error {
+func (w *world) serverAway(m move) error {
 	if w.Server == nil || !w.Server.Running() {
-		w.Diary.Once(m.Kind, "", "it is away")
+		w.Diary.once(m.Kind, "", "it is away")
 		return nil
 	}
-	deed := w.Diary.Begin(m.Kind, "", "")
+	deed := w.Diary.begin(m.Kind, "", "")
 	w.later.in(m.For, func() {
 		w.Server.Start()
-		deed.End("")
+		deed.end("")
 	})
 	w.Server.Kill()
 	return nil
@@ -137,22 +137,22 @@ func (w *World) serverAway(m Move) error {
 type victim struct{ pid, handle int }
 
 // hurtPlugin does m to a plugin, if it runs.
-func (w *World) hurtPlugin(m Move) error {
+func (w *world) hurtPlugin(m move) error {
 	v, state := w.find(m.Plugin)
 	if v == nil {
-		w.Diary.Once(m.Kind, m.Plugin, state)
+		w.Diary.once(m.Kind, m.Plugin, state)
 		return nil
 	}
-	deed := w.Diary.Begin(m.Kind, m.Plugin, fmt.Sprintf("process %d, %s", v.pid, state))
+	deed := w.Diary.begin(m.Kind, m.Plugin, fmt.Sprintf("process %d, %s", v.pid, state))
 	last := func() {
-		deed.End(v.fate())
+		deed.end(v.fate())
 		w.must(unix.Close(v.handle))
 	}
 	switch m.Kind {
-	case StopPlugin:
+	case stopPlugin:
 		w.later.in(m.For, func() { w.must(v.signal(unix.SIGCONT)); last() })
 		return v.signal(unix.SIGSTOP)
-	case BurstPlugin:
+	case burstPlugin:
 		const stops, stopped, runs = 10, 150 * time.Millisecond, 50 * time.Millisecond
 		for i := range stops {
 			at := time.Duration(i) * (stopped + runs)
@@ -161,17 +161,17 @@ func (w *World) hurtPlugin(m Move) error {
 		}
 		w.later.in(stops*(stopped+runs), last)
 		return nil
-	case StarvePlugin, ChokePlugin:
+	case starvePlugin, chokePlugin:
 		restore, err := v.limit(m.Kind)
 		w.later.in(m.For, func() { w.must(restore()); last() })
 		return err
 	}
-	deed.End("")
+	deed.end("")
 	return errors.Join(v.signal(unix.SIGKILL), unix.Close(v.handle))
 }
 
 // find waits a moment for a plugin to have a process, whatever state that is in. Without one it says what the daemon says.
-func (w *World) find(plugin string) (v *victim, state string) {
+func (w *world) find(plugin string) (v *victim, state string) {
 	w.Helper()
 	for end := time.Now().Add(3 * time.Second); w.Daemon.Pid() != 0; w.later.until(time.Now().Add(50 * time.Millisecond)) {
 		p, err := w.Daemon.Plugin(plugin)
@@ -204,9 +204,9 @@ func (v victim) fate() string {
 }
 
 // limit takes away what a kind says; restore gives it back to a process that has survived.
-func (v victim) limit(kind Kind) (restore func() error, err error) {
+func (v victim) limit(kind kind) (restore func() error, err error) {
 	resource, now := unix.RLIMIT_NOFILE, unix.Rlimit{}
-	if kind == StarvePlugin {
+	if kind == starvePlugin {
 		const spare = 256 << 10
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", v.pid))
 		if err != nil {

@@ -8,37 +8,37 @@ import (
 	"time"
 )
 
-// Kind is something that can be done to a world.
-type Kind string
+// kind is something that can be done to a world.
+type kind string
 
 // What can be done.
 const (
-	KillPlugin   Kind = "kill-plugin"   // SIGKILL
-	StopPlugin   Kind = "stop-plugin"   // SIGSTOP, and SIGCONT later
-	BurstPlugin  Kind = "burst-plugin"  // SIGSTOP and SIGCONT many times: it runs a quarter of the time
-	StarvePlugin Kind = "starve-plugin" // no more memory than it has, by RLIMIT_DATA
-	ChokePlugin  Kind = "choke-plugin"  // no file can be opened any more, by RLIMIT_NOFILE
-	KillHost     Kind = "kill-host"     // SIGKILL, and a start after a pause in which traffic goes on
-	RestartHost  Kind = "restart-host"  // SIGTERM, and a start after a pause in which nobody counts
-	FillDisk     Kind = "fill-disk"     // to the last block
-	ServerAway   Kind = "server-away"   // the SQL server ends at once, and comes back
+	killPlugin   kind = "kill-plugin"   // SIGKILL
+	stopPlugin   kind = "stop-plugin"   // SIGSTOP, and SIGCONT later
+	burstPlugin  kind = "burst-plugin"  // SIGSTOP and SIGCONT many times: it runs a quarter of the time
+	starvePlugin kind = "starve-plugin" // no more memory than it has, by RLIMIT_DATA
+	chokePlugin  kind = "choke-plugin"  // no file can be opened any more, by RLIMIT_NOFILE
+	killHost     kind = "kill-host"     // SIGKILL, and a start after a pause in which traffic goes on
+	restartHost  kind = "restart-host"  // SIGTERM, and a start after a pause in which nobody counts
+	fillDisk     kind = "fill-disk"     // to the last block
+	serverAway   kind = "server-away"   // the SQL server ends at once, and comes back
 )
 
-// Kinds lists all of them.
-func Kinds() []Kind {
-	return []Kind{
-		KillPlugin, StopPlugin, BurstPlugin, StarvePlugin, ChokePlugin, KillHost, RestartHost, FillDisk, ServerAway,
+// allKinds lists all of them.
+func allKinds() []kind {
+	return []kind{
+		killPlugin, stopPlugin, burstPlugin, starvePlugin, chokePlugin, killHost, restartHost, fillDisk, serverAway,
 	}
 }
 
 // longest is how long each kind lasts at most; the others are over at once.
-func longest(k Kind) time.Duration {
+func longest(k kind) time.Duration {
 	switch k {
-	case StopPlugin, FillDisk, ServerAway:
+	case stopPlugin, fillDisk, serverAway:
 		return 12 * time.Second
-	case ChokePlugin, StarvePlugin, KillHost:
+	case chokePlugin, starvePlugin, killHost:
 		return 6 * time.Second
-	case BurstPlugin, RestartHost:
+	case burstPlugin, restartHost:
 		return 3 * time.Second
 	}
 	return 0
@@ -47,38 +47,38 @@ func longest(k Kind) time.Duration {
 // hung is long enough for the host to take a stopped plugin for hung, and to end it.
 const hung = 45 * time.Second
 
-// Move is one step of a plan.
-type Move struct {
-	Kind   Kind
+// move is one step of a plan.
+type move struct {
+	Kind   kind
 	Plugin string        // for kinds that concern one
 	After  time.Duration // since the step before
 	For    time.Duration // until it is undone
 }
 
 // String is the step in one line.
-func (m Move) String() string {
+func (m move) String() string {
 	return strings.TrimSpace(fmt.Sprintf("%s %s", m.Kind, m.Plugin))
 }
 
-// Plan is what is done to a world, in order. Steps overlap: one is undone while others are under way.
-type Plan []Move
+// plan is what is done to a world, in order. Steps overlap: one is undone while others are under way.
+type plan []move
 
-// NewPlan chooses as many steps as fit into so long when none takes any time itself. The same arguments give the same plan.
+// newPlan chooses as many steps as fit into so long when none takes any time itself. The same arguments give the same plan.
 // Kinds take turns in a random order, so that a short plan has most of them.
-func NewPlan(seed uint64, total time.Duration, kinds []Kind, plugins []string) Plan {
+func newPlan(seed uint64, total time.Duration, kinds []kind, plugins []string) plan {
 	random := rand.New(rand.NewPCG(seed, 0))
-	var plan Plan
-	var round []Kind
+	var all plan
+	var round []kind
 	for at := time.Duration(0); ; {
 		after := 200*time.Millisecond + time.Duration(random.Int64N(int64(3*time.Second)))
 		if at += after; at >= total || len(kinds) == 0 {
-			return plan
+			return all
 		}
 		if len(round) == 0 {
 			round = slices.Clone(kinds)
 			random.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
 		}
-		m := Move{Kind: round[0], After: after}
+		m := move{Kind: round[0], After: after}
 		round = round[1:]
 		if strings.HasSuffix(string(m.Kind), "-plugin") {
 			m.Plugin = plugins[random.IntN(len(plugins))]
@@ -86,9 +86,9 @@ func NewPlan(seed uint64, total time.Duration, kinds []Kind, plugins []string) P
 		if most := longest(m.Kind); most > 0 {
 			m.For = most/20 + time.Duration(random.Int64N(int64(most)))
 		}
-		if m.Kind == StopPlugin && total >= 3*time.Minute && random.IntN(4) == 0 {
+		if m.Kind == stopPlugin && total >= 3*time.Minute && random.IntN(4) == 0 {
 			m.For = hung
 		}
-		plan = append(plan, m)
+		all = append(all, m)
 	}
 }

@@ -11,17 +11,17 @@ import (
 	"github.com/picosnitch/picosnitch/test/dbserver"
 )
 
-// Server is a PostgreSQL server of the world's own.
-type Server struct{ *dbserver.Server }
+// server is a PostgreSQL server of the world's own.
+type server struct{ *dbserver.Server }
 
-// NewServer starts one, until t ends.
-func NewServer(t *testing.T) *Server {
+// newServer starts one, until t ends.
+func newServer(t *testing.T) *server {
 	t.Helper()
-	return &Server{dbserver.PostgreSQL(t)}
+	return &server{dbserver.PostgreSQL(t)}
 }
 
 // settings are for `DB sql server`.
-func (s *Server) settings() map[string]any {
+func (s *server) settings() map[string]any {
 	return map[string]any{
 		"client": "psycopg", "host": "127.0.0.1", "port": s.Port, "user": "admin", "password": "admin", "database": "picosnitch",
 		"sslmode": "require", "connect_timeout": 5,
@@ -29,17 +29,17 @@ func (s *Server) settings() map[string]any {
 }
 
 // read asks for the rows of a case and for all gaps, as lines of JSON.
-func (s *Server) read(ctx context.Context, directory string) (Contents, error) {
-	var out Contents
+func (s *server) read(ctx context.Context, directory string) (contents, error) {
+	var out contents
 	for kind, table := range map[string]string{"flow": "connections", "gap": "connections_gaps"} {
 		cmd := s.Client(ctx)
 		cmd.Stdin = strings.NewReader(fmt.Sprintf(`SELECT to_jsonb(r) || '{"kind":"%s"}' FROM %q r`, kind, table))
 		raw, err := cmd.Output()
 		if err != nil {
-			return Contents{}, fmt.Errorf("ask SQL server: %w%s", err, saidOf(err))
+			return contents{}, fmt.Errorf("ask SQL server: %w%s", err, saidOf(err))
 		}
 		if err := out.addLines(raw, directory); err != nil {
-			return Contents{}, fmt.Errorf("ask SQL server: %w", err)
+			return contents{}, fmt.Errorf("ask SQL server: %w", err)
 		}
 	}
 	return out, nil
@@ -54,7 +54,7 @@ func saidOf(err error) string {
 	return ""
 }
 
-func (c *Contents) addLines(raw []byte, directory string) error {
+func (c *contents) addLines(raw []byte, directory string) error {
 	for l, err := range decodeLines(raw) {
 		if err != nil {
 			return err

@@ -16,34 +16,34 @@ import (
 	"github.com/picosnitch/picosnitch/test/lab"
 )
 
-// Contents is what a store has of a case.
-type Contents struct {
-	Rows []Entry
+// contents is what a store has of a case.
+type contents struct {
+	Rows []entry
 	Gaps []lab.Gap // nil where the store keeps none
 	// Exact are differences in more than bytes that only sqlite is compared for: every column of every row.
 	Exact []lab.Difference
 }
 
-// Store is a sink that can be read.
-type Store struct {
+// store is a sink that can be read.
+type store struct {
 	Plugin string
 	Gaps   bool // it keeps them
-	read   func(context.Context) (Contents, error)
+	read   func(context.Context) (contents, error)
 }
 
 // readSQLite goes through the database as any user's tool would.
-func readSQLite(ctx context.Context, c *lab.Case) (Contents, error) {
+func readSQLite(ctx context.Context, c *lab.Case) (contents, error) {
 	rows, err := c.Rows(ctx)
 	if err != nil {
-		return Contents{}, err
+		return contents{}, err
 	}
-	var out Contents
+	var out contents
 	for _, r := range rows {
 		if r.Layer == "tunnel" || r.Layer == "interface" {
 			continue
 		}
-		p := Program{Exe: r.Key.Process.Exe, Cmdline: r.Key.Process.Cmdline, UID: r.Key.UID}
-		out.Rows = append(out.Rows, Entry{r.ID, p, Moved{r.Sums.Sent, r.Sums.Received}})
+		p := program{Exe: r.Key.Process.Exe, Cmdline: r.Key.Process.Cmdline, UID: r.Key.UID}
+		out.Rows = append(out.Rows, entry{r.ID, p, moved{r.Sums.Sent, r.Sums.Received}})
 	}
 	out.Exact = lab.Compare(c.Wanted(), rows)
 	out.Gaps, err = c.Gaps(ctx)
@@ -51,33 +51,33 @@ func readSQLite(ctx context.Context, c *lab.Case) (Contents, error) {
 }
 
 // readLog reads conn.log: 17 fields a line, no sequence and no gaps.
-func readLog(path, directory string) (Contents, error) {
+func readLog(path, directory string) (contents, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return Contents{}, nil
+		return contents{}, nil
 	}
 	if err != nil {
-		return Contents{}, fmt.Errorf("read text log: %w", err)
+		return contents{}, fmt.Errorf("read text log: %w", err)
 	}
 	defer f.Close()
-	var out Contents
+	var out contents
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
 	for n := 1; lines.Scan(); n++ {
 		const send, recv, exe, cmdline, uid, all = 1, 2, 3, 5, 11, 17
 		field := strings.Split(lines.Text(), ",")
 		if len(field) != all {
-			return Contents{}, fmt.Errorf("read text log: line %d has %d fields, not %d: %q", n, len(field), all, lines.Text())
+			return contents{}, fmt.Errorf("read text log: line %d has %d fields, not %d: %q", n, len(field), all, lines.Text())
 		}
 		if !strings.HasPrefix(field[exe], directory+"/") {
 			continue
 		}
-		e := Entry{Program: Program{Exe: field[exe], Cmdline: field[cmdline]}}
+		e := entry{program: program{Exe: field[exe], Cmdline: field[cmdline]}}
 		e.UID, err = strconv.Atoi(field[uid])
 		e.Sent, err = number(field[send], err)
 		e.Received, err = number(field[recv], err)
 		if err != nil {
-			return Contents{}, fmt.Errorf("read text log: line %d: %w", n, err)
+			return contents{}, fmt.Errorf("read text log: line %d: %w", n, err)
 		}
 		out.Rows = append(out.Rows, e)
 	}
@@ -117,7 +117,7 @@ type line struct {
 }
 
 // add takes a line as a row or a gap.
-func (c *Contents) add(l line, directory string) {
+func (c *contents) add(l line, directory string) {
 	switch {
 	case l.Kind == "gap":
 		c.Gaps = append(c.Gaps, lab.Gap{
@@ -125,31 +125,31 @@ func (c *Contents) add(l line, directory string) {
 			Start: l.Start, End: l.End, Epoch: l.GapEpoch, First: l.First, Last: l.Last, Sink: l.Sink,
 		})
 	case l.Kind == "flow" && strings.HasPrefix(l.Exe, directory+"/") && l.Layer == "socket":
-		c.Rows = append(c.Rows, Entry{
-			fmt.Sprint(l.HostID, "/", l.Epoch, "/", l.Seq), Program{l.Exe, l.Cmdline, l.UID}, Moved{l.Send, l.Recv},
+		c.Rows = append(c.Rows, entry{
+			fmt.Sprint(l.HostID, "/", l.Epoch, "/", l.Seq), program{l.Exe, l.Cmdline, l.UID}, moved{l.Send, l.Recv},
 		})
 	}
 }
 
 // readLines reads records.jsonl up to the last commit, which is what counts.
-func readLines(path, directory string) (Contents, error) {
+func readLines(path, directory string) (contents, error) {
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return Contents{}, nil
+		return contents{}, nil
 	}
 	if err != nil {
-		return Contents{}, fmt.Errorf("read lines: %w", err)
+		return contents{}, fmt.Errorf("read lines: %w", err)
 	}
-	var out, open Contents
+	var out, open contents
 	for l, err := range decodeLines(raw) {
 		switch {
 		case errors.Is(err, io.ErrUnexpectedEOF): // of a line that was not committed
 			return out, nil
 		case err != nil:
-			return Contents{}, fmt.Errorf("read lines: %w", err)
+			return contents{}, fmt.Errorf("read lines: %w", err)
 		case l.Kind == "commit":
 			out.Rows, out.Gaps = append(out.Rows, open.Rows...), append(out.Gaps, open.Gaps...)
-			open = Contents{}
+			open = contents{}
 		default:
 			open.add(l, directory)
 		}

@@ -21,9 +21,9 @@ const (
 // mayflyEvery is how often a process comes, connects, sends and goes.
 const mayflyEvery = 150 * time.Millisecond
 
-// Traffic is generators that move bytes all the time: a TCP connection both ways, datagrams, and processes that come and
+// traffic is generators that move bytes all the time: a TCP connection both ways, datagrams, and processes that come and
 // go. They are of several users. What they say in the end is the truth.
-type Traffic struct {
+type traffic struct {
 	c               *lab.Case
 	client, server  *lab.Puppet // the TCP connection, and datagrams from one to the other
 	nest            *lab.Puppet // takes what mayflies bring
@@ -35,10 +35,10 @@ type Traffic struct {
 	lone            int // processes of Once
 }
 
-// NewTraffic starts the generators of a case; nothing moves before Resume.
-func NewTraffic(c *lab.Case) *Traffic {
+// newTraffic starts the generators of a case; nothing moves before Resume.
+func newTraffic(c *lab.Case) *traffic {
 	c.Helper()
-	v := &Traffic{c: c, paused: true, mayfly: c.Binary("mayfly")}
+	v := &traffic{c: c, paused: true, mayfly: c.Binary("mayfly")}
 	v.server = c.StartAs(secondUser, c.Binary("server"), c.Pair.B)
 	v.client = c.StartAs(owner, c.Binary("client"), c.Pair.A)
 	v.nest = c.StartAs(thirdUser, c.Binary("nest"), c.Pair.B)
@@ -51,7 +51,7 @@ func NewTraffic(c *lab.Case) *Traffic {
 	return v
 }
 
-func (v *Traffic) must(p *lab.Puppet, do script.Command) script.Reply {
+func (v *traffic) must(p *lab.Puppet, do script.Command) script.Reply {
 	v.c.Helper()
 	r := p.Do(do)
 	if r.Errno != "" {
@@ -60,8 +60,8 @@ func (v *Traffic) must(p *lab.Puppet, do script.Command) script.Reply {
 	return r
 }
 
-// Resume lets everything move.
-func (v *Traffic) Resume() {
+// resume lets everything move.
+func (v *traffic) resume() {
 	v.c.Helper()
 	if !v.paused {
 		return
@@ -80,7 +80,7 @@ func (v *Traffic) Resume() {
 }
 
 // fly sends mayflies until stop, each of another user than the one before.
-func (v *Traffic) fly() {
+func (v *traffic) fly() {
 	tick := time.NewTicker(mayflyEvery)
 	defer tick.Stop()
 	for {
@@ -95,8 +95,8 @@ func (v *Traffic) fly() {
 	}
 }
 
-// Pause stops everything and waits until what was sent over TCP has been taken: no byte is under way then.
-func (v *Traffic) Pause() {
+// pause stops everything and waits until what was sent over TCP has been taken: no byte is under way then.
+func (v *traffic) pause() {
 	v.c.Helper()
 	if v.paused {
 		return
@@ -111,18 +111,15 @@ func (v *Traffic) Pause() {
 }
 
 // settle takes what halted drains left in the sockets. Each end must have taken what the other handed over.
-func (v *Traffic) settle() {
+func (v *traffic) settle() {
 	v.c.Helper()
 	for _, pair := range [][2]*lab.Puppet{{v.client, v.server}, {v.server, v.client}} {
 		from, to := pair[0], pair[1]
-		if missing := streamed(from).sent - streamed(to).received; missing > 0 {
+		if missing := streamed(from).Sent - streamed(to).Received; missing > 0 {
 			to.Receive("t", int(missing))
 		}
 	}
 }
-
-// moved are two sums of one process.
-type moved struct{ sent, received uint64 }
 
 // streamed is what a process has moved over TCP.
 func streamed(p *lab.Puppet) moved {
@@ -130,14 +127,14 @@ func streamed(p *lab.Puppet) moved {
 	var m moved
 	for _, f := range p.Facts().Flows {
 		if f.Protocol == tcp {
-			m.sent, m.received = m.sent+f.Sent, m.received+f.Received
+			m.Sent, m.Received = m.Sent+f.Sent, m.Received+f.Received
 		}
 	}
 	return m
 }
 
-// Once runs a process that sends one datagram and ends, as every store must show if it is seen.
-func (v *Traffic) Once(seen bool) error {
+// once runs a process that sends one datagram and ends, as every store must show if it is seen.
+func (v *traffic) once(seen bool) error {
 	v.c.Helper()
 	v.lone++
 	p := v.c.StartAs(fourthUser, v.c.Binary(fmt.Sprint("lone", v.lone)), v.c.Pair.A)
@@ -151,10 +148,10 @@ func (v *Traffic) Once(seen bool) error {
 	return nil
 }
 
-// Finish ends the generators; what they moved is expected from now on.
-func (v *Traffic) Finish() {
+// finish ends the generators; what they moved is expected from now on.
+func (v *traffic) finish() {
 	v.c.Helper()
-	v.Pause()
+	v.pause()
 	for _, p := range []*lab.Puppet{v.client, v.server, v.nest} {
 		p.Finish()
 	}

@@ -14,16 +14,16 @@ import (
 	"github.com/picosnitch/picosnitch/test/lab"
 )
 
-// World is one daemon with all its sinks, on a disk of its own, and the traffic that it watches.
-type World struct {
+// world is one daemon with all its sinks, on a disk of its own, and the traffic that it watches.
+type world struct {
 	*testing.T
 	Daemon  *lab.Daemon
 	Case    *lab.Case
-	Traffic *Traffic
-	Disk    *Disk
-	Server  *Server // nil when the plugin for it is not there
-	Stores  []Store
-	Diary   Diary
+	Traffic *traffic
+	Disk    *disk
+	Server  *server // nil when the plugin for it is not there
+	Stores  []store
+	Diary   diary
 
 	programs string // where the host and its plugins lie
 	full     bool   // the disk is
@@ -31,33 +31,33 @@ type World struct {
 	later    agenda // on the test's goroutine
 }
 
-// NewWorld makes everything and starts it: when it returns, the daemon watches, every sink runs and bytes move.
-func NewWorld(t *testing.T, l *lab.Lab) *World {
+// newWorld makes everything and starts it: when it returns, the daemon watches, every sink runs and bytes move.
+func newWorld(t *testing.T, l *lab.Lab) *world {
 	t.Helper()
 	base := filepath.Join(l.Dir, filepath.Base(t.Name()))
 	if err := os.Mkdir(base, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	w := &World{T: t, programs: filepath.Dir(l.Command)}
-	w.Disk = NewDisk(t, base)
+	w := &world{T: t, programs: filepath.Dir(l.Command)}
+	w.Disk = newDisk(t, base)
 	w.Daemon = lab.NewDaemonOn(t, l, owner, w.Disk.Dir)
 	w.Case = lab.NewCase(t, l, w.Daemon)
 	w.build(l, base)
 	t.Cleanup(w.tell)
 	w.Daemon.WriteConfig(w.config())
-	deed := w.Diary.Begin(Start, "", "")
+	deed := w.Diary.begin(start, "", "")
 	w.Daemon.Start()
-	deed.End("")
-	w.Traffic = NewTraffic(w.Case)
+	deed.end("")
+	w.Traffic = newTraffic(w.Case)
 	for _, s := range w.Stores {
 		w.Daemon.WaitPlugin(s.Plugin, lab.PluginStatus.Running)
 	}
-	w.Traffic.Resume()
+	w.Traffic.resume()
 	return w
 }
 
 // tell prints what was done when, if that is of interest.
-func (w *World) tell() {
+func (w *world) tell() {
 	if w.Failed() || testing.Verbose() {
 		w.Logf("what was done:\n%s", w.Diary.String())
 	}
@@ -68,15 +68,15 @@ func (w *World) tell() {
 }
 
 // build adds the plugins that the lab has not built, and says how each store is read.
-func (w *World) build(l *lab.Lab, base string) {
+func (w *world) build(l *lab.Lab, base string) {
 	w.Helper()
 	inside := w.Case.Directory()
-	w.Stores = []Store{
-		{Plugin: "sqlite", Gaps: true, read: func(ctx context.Context) (Contents, error) { return readSQLite(ctx, w.Case) }},
-		{Plugin: "textlog", read: func(context.Context) (Contents, error) {
+	w.Stores = []store{
+		{Plugin: "sqlite", Gaps: true, read: func(ctx context.Context) (contents, error) { return readSQLite(ctx, w.Case) }},
+		{Plugin: "textlog", read: func(context.Context) (contents, error) {
 			return readLog(filepath.Join(w.Daemon.Config, "textlog", "conn.log"), inside)
 		}},
-		{Plugin: "jsonl", Gaps: true, read: func(context.Context) (Contents, error) {
+		{Plugin: "jsonl", Gaps: true, read: func(context.Context) (contents, error) {
 			return readLines(filepath.Join(w.Daemon.Config, "jsonl", "records.jsonl"), inside)
 		}},
 	}
@@ -88,14 +88,14 @@ func (w *World) build(l *lab.Lab, base string) {
 			l.Build(path, pkg)
 		}
 	}
-	w.Server = NewServer(w.T)
-	w.Stores = append(w.Stores, Store{Plugin: "sqlserver", Gaps: true, read: func(ctx context.Context) (Contents, error) {
+	w.Server = newServer(w.T)
+	w.Stores = append(w.Stores, store{Plugin: "sqlserver", Gaps: true, read: func(ctx context.Context) (contents, error) {
 		return w.Server.read(ctx, inside)
 	}})
 }
 
 // config enables every sink.
-func (w *World) config() string {
+func (w *world) config() string {
 	settings := map[string]any{
 		"DB write limit (seconds)": 1, "Desktop notifications": false, "GeoIP lookup": false, "DB text log": true,
 		"Plugins": map[string]any{"jsonl": map[string]any{"memory_mb": 64}},
@@ -111,7 +111,7 @@ func (w *World) config() string {
 }
 
 // plugins are the names of all sinks.
-func (w *World) plugins() []string {
+func (w *world) plugins() []string {
 	var names []string
 	for _, s := range w.Stores {
 		names = append(names, s.Plugin)
@@ -123,8 +123,8 @@ func (w *World) plugins() []string {
 // its next start.
 func patience() time.Duration { return 3 * lab.Deadline() }
 
-// CheckStores waits until every store is the truth, and fails with a table of what differs.
-func (w *World) CheckStores() {
+// checkStores waits until every store is the truth, and fails with a table of what differs.
+func (w *world) checkStores() {
 	w.Helper()
 	begun, moved, was := time.Now(), time.Now(), ""
 	for {
@@ -145,19 +145,19 @@ func (w *World) CheckStores() {
 }
 
 // differences compares every store once.
-func (w *World) differences() []Difference {
-	var out []Difference
-	truth := Truth(w.Case.Wanted())
+func (w *world) differences() []difference {
+	var out []difference
+	truth := truthOf(w.Case.Wanted())
 	for _, s := range w.Stores {
 		c, err := w.read(s)
 		if err != nil {
-			out = append(out, Difference{s.Plugin, "", "store", "can be read", err.Error()})
+			out = append(out, difference{s.Plugin, "", "store", "can be read", err.Error()})
 			continue
 		}
-		found := Differences(s.Plugin, truth, c.Rows)
+		found := differencesOf(s.Plugin, truth, c.Rows)
 		if len(found) == 0 { // bytes are right: then the other columns, too
 			for _, d := range c.Exact {
-				found = append(found, Difference{s.Plugin, d.Key.Process.Name, d.Field, d.Want, d.Got})
+				found = append(found, difference{s.Plugin, d.Key.Process.Name, d.Field, d.Want, d.Got})
 			}
 		}
 		out = append(out, found...)
@@ -165,14 +165,14 @@ func (w *World) differences() []Difference {
 	return out
 }
 
-func (w *World) read(s Store) (Contents, error) {
+func (w *world) read(s store) (contents, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lab.Deadline())
 	defer cancel()
 	return s.read(ctx)
 }
 
 // status is what the daemon says of its plugins.
-func (w *World) status() string {
+func (w *world) status() string {
 	if w.Daemon.Pid() == 0 {
 		return "the daemon is down"
 	}
@@ -180,11 +180,11 @@ func (w *World) status() string {
 	return a.Stdout + a.Stderr
 }
 
-// CheckGaps fails for each gap of each store that nothing which was done explains, and for each time without a host that
+// checkGaps fails for each gap of each store that nothing which was done explains, and for each time without a host that
 // no gap tells of.
-func (w *World) CheckGaps() {
+func (w *world) checkGaps() {
 	w.Helper()
-	var found []Difference
+	var found []difference
 	for _, s := range w.Stores {
 		c, err := w.read(s)
 		if err != nil {
@@ -203,10 +203,10 @@ func (w *World) CheckGaps() {
 	}
 }
 
-// CheckUsage fails when the host has grown since before.
-func (w *World) CheckUsage(before Usage) {
+// checkUsage fails when the host has grown since before.
+func (w *world) checkUsage(before usage) {
 	w.Helper()
-	after, err := UsageOf(w.Daemon.Pid())
+	after, err := usageOf(w.Daemon.Pid())
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -216,14 +216,14 @@ func (w *World) CheckUsage(before Usage) {
 	}
 }
 
-// CheckRemains stops the daemon and fails for each thing that is left of it.
-func (w *World) CheckRemains() {
+// checkRemains stops the daemon and fails for each thing that is left of it.
+func (w *world) checkRemains() {
 	w.Helper()
 	w.Daemon.Stop()
 	first, last := w.Daemon.UIDs()
 	found := orphans(first, last, w.programs)
 	for _, path := range w.Daemon.InstanceDirectories() {
-		found = append(found, Difference{"machine", "", "pins or cgroup", "none", path})
+		found = append(found, difference{"machine", "", "pins or cgroup", "none", path})
 	}
 	below, err := lab.MountsBelow(w.Disk.Dir)
 	if err != nil {
@@ -234,7 +234,7 @@ func (w *World) CheckRemains() {
 		w.Fatal(err)
 	}
 	for _, path := range append(below, inRun...) {
-		found = append(found, Difference{"machine", "", "mount", "none", path})
+		found = append(found, difference{"machine", "", "mount", "none", path})
 	}
 	found = append(found, w.leftInRun()...)
 	if len(found) > 0 {
@@ -243,12 +243,12 @@ func (w *World) CheckRemains() {
 }
 
 // leftInRun are the files in the run directory. The lock may stay: whoever removes it makes room for two holders.
-func (w *World) leftInRun() []Difference {
+func (w *world) leftInRun() []difference {
 	w.Helper()
-	var out []Difference
+	var out []difference
 	err := filepath.WalkDir(w.Daemon.Run, func(path string, e fs.DirEntry, err error) error {
 		if err == nil && !e.IsDir() && e.Name() != "lock" {
-			out = append(out, Difference{"machine", "", "run directory", "empty", e.Type().String() + " " + path})
+			out = append(out, difference{"machine", "", "run directory", "empty", e.Type().String() + " " + path})
 		}
 		return err
 	})
