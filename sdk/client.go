@@ -30,24 +30,17 @@ type Client struct {
 //	client := raw.(*sdk.Client)
 func ClientPlugin() plugin.Plugin { return grpcPlugin{} }
 
-// grpcPlugin is both ends in go-plugin's eyes. It carries no more than go-plugin asks for: the broker stays unused, so
-// that a plugin may be written in a language that has none.
-type grpcPlugin struct {
-	plugin.NetRPCUnsupportedPlugin
-	server *server // nil on the host's side
-}
+// grpcPlugin is the host's end in go-plugin's eyes. The broker stays unused, so that a plugin may be written in a language
+// that has none.
+type grpcPlugin struct{ plugin.NetRPCUnsupportedPlugin }
 
-// GRPCServer registers the services that the plugin implements.
-func (g grpcPlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
-	if g.server == nil {
-		return errors.New("register plugin services: this is the host's end")
-	}
-	g.server.register(s)
-	return nil
+// GRPCServer is not for a host.
+func (grpcPlugin) GRPCServer(*plugin.GRPCBroker, *grpc.Server) error {
+	return errors.New("register plugin services: this is the host's end")
 }
 
 // GRPCClient returns a *Client.
-func (g grpcPlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+func (grpcPlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
 	return &Client{
 		Conn:     conn,
 		Plugin:   wire.NewPluginClient(conn),

@@ -97,9 +97,7 @@ func connect(t *testing.T, p Plugin) (*Client, *lockedBuffer) {
 	logged := &lockedBuffer{}
 	s := newServer(p, slog.New(slog.NewJSONHandler(logged, nil)))
 	g := grpc.NewServer(s.options()...)
-	if err := (grpcPlugin{server: s}).GRPCServer(nil, g); err != nil {
-		t.Fatal(err)
-	}
+	s.register(g)
 	listener := bufconn.Listen(1 << 16)
 	served := make(chan error, 1)
 	go func() { served <- g.Serve(listener) }()

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// options are the SDK's own of the gRPC server. The order matters: what go-plugin gave, TLS above all, stays.
+// options are those of the gRPC server, whatever it is reached by.
 func (s *server) options() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxRequestBytes),

@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,8 +12,6 @@ import (
 	"runtime/debug"
 	"syscall"
 
-	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
@@ -22,7 +21,7 @@ import (
 const maxRequestBytes = 4 << 20
 
 // Serve is the whole of a plugin's main. It answers the host until the host ends it, and returns when
-//   - the host asked go-plugin's controller to stop, or
+//   - the host asked it to stop, or
 //   - standard input is a pipe and reached its end: the host died. The plugin is drained first.
 //
 // SIGTERM, SIGINT and SIGHUP do not end a plugin: the host, which got them too, drains it and then stops it.
@@ -40,7 +39,6 @@ func Serve(p Plugin) {
 
 // serve returns the exit status.
 func serve(p Plugin, args []string) (code int) {
-	// go-plugin replaces the variable os.Stderr once it is served: the logger keeps the real one.
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -63,50 +61,37 @@ func serve(p Plugin, args []string) (code int) {
 	return serveHost(newServer(p, log), log)
 }
 
-// serveHost runs go-plugin until its gRPC server has stopped.
+// serveHost answers the host until the gRPC server has stopped.
 func serveHost(s *server, log *slog.Logger) int {
 	// Nobody reads the channel: signals that find it full are dropped, which is all that is wanted of them.
 	ignored := make(chan os.Signal, 1)
 	signal.Notify(ignored, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(ignored)
 
-	var stop func()
-	started := false
-	plugin.Serve(&plugin.ServeConfig{
-		HandshakeConfig: Handshake(),
-		Plugins:         plugin.PluginSet{PluginName: grpcPlugin{server: s}},
-		Logger:          pluginLogger(log),
-		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-			g := grpc.NewServer(append(options, s.options()...)...)
-			s.onAbandon(g.Stop)
-			stop = watchHost(os.Stdin, log, func() { s.hostDied(); g.Stop() })
-			started = true
-			return g
-		},
-	})
-	if !started {
-		return 1 // go-plugin has logged the reason
+	hello, err := greet(os.Getenv)
+	if err != nil {
+		log.Error("plugin start: " + err.Error())
+		return 1
 	}
-	stop()
+	g := grpc.NewServer(append(hello.options, s.options()...)...)
+	registerHandshake(g)
+	s.register(g)
+	s.onAbandon(g.Stop)
+	stop := watchHost(os.Stdin, log, func() { s.hostDied(); g.Stop() })
+	defer stop()
+	if _, err := io.WriteString(os.Stdout, hello.line); err != nil {
+		log.Error("plugin start: " + err.Error())
+		return 1
+	}
+	os.Stdout = os.Stderr                                                                     // what the plugin prints is for the log
+	if err := g.Serve(hello.listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) { // before it began
+		log.Error("plugin service: " + err.Error())
+		return 1
+	}
 	if s.abandoned() {
 		return 1
 	}
 	return 0
-}
-
-// pluginLogger brings go-plugin's errors into the same lines of JSON as everything else.
-func pluginLogger(log *slog.Logger) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{
-		Name: "go-plugin", Level: hclog.Error, DisableTime: true, Output: lineLogger{log},
-	})
-}
-
-// lineLogger logs each line written to it as an error.
-type lineLogger struct{ log *slog.Logger }
-
-func (l lineLogger) Write(line []byte) (int, error) {
-	l.log.Error(clip(string(line)))
-	return len(line), nil
 }
 
 // introduce tells a person what was started.
