@@ -37,7 +37,7 @@ type views struct {
 // maxViews bounds one half.
 const maxViews = 4096
 
-func newViews() views { return views{now: make(map[view]sight, maxViews)} }
+func newViews() views { return views{now: map[view]sight{}} }
 
 func (v *views) find(at view) sight {
 	if s := v.now[at]; s != 0 {
@@ -51,7 +51,7 @@ func (v *views) set(at view, s sight) int {
 	forgotten := 0
 	if len(v.now) >= maxViews {
 		forgotten = len(v.before)
-		v.before, v.now = v.now, make(map[view]sight, maxViews)
+		v.before, v.now = v.now, map[view]sight{}
 	}
 	v.now[at] = s
 	return forgotten

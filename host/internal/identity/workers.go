@@ -48,7 +48,7 @@ type workers struct {
 	table   *Table
 	ctx     context.Context // ends with stop
 	cancel  context.CancelFunc
-	opens   chan openRequest
+	opens   chan *openRequest // pointers: it is long, and nearly always empty
 	serves  chan serveRequest
 	claims  chan claimRequest
 	waits   chan struct{} // see untidy
@@ -62,7 +62,7 @@ type workers struct {
 
 func startWorkers(t *Table) *workers {
 	w := &workers{
-		table: t, opens: make(chan openRequest, openQueue), serves: make(chan serveRequest, serveQueue),
+		table: t, opens: make(chan *openRequest, openQueue), serves: make(chan serveRequest, serveQueue),
 		claims: make(chan claimRequest, claimQueue), waits: make(chan struct{}, 1),
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
@@ -118,7 +118,7 @@ func (w *workers) open(r openRequest) bool {
 		return false
 	}
 	select {
-	case w.opens <- r:
+	case w.opens <- &r:
 		return true
 	default:
 		return false
@@ -144,7 +144,7 @@ func (w *workers) runOpener() {
 			w.table.looked(r.view, w.table.hostSees(r.path, r.file))
 			continue
 		}
-		w.table.find(r)
+		w.table.find(*r)
 	}
 }
 
