@@ -2,10 +2,9 @@ package lab
 
 import (
 	"context"
+	"database/sql"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -28,40 +27,25 @@ type Gap struct {
 	Sink                   string // empty: all
 }
 
-// readGaps gives all gaps of a database. A file that does not exist yet has none.
+// readGaps gives all gaps of a database.
 func readGaps(ctx context.Context, path string) ([]Gap, error) {
-	db, err := openDatabase(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer db.Close()
-	rows, err := db.QueryContext(ctx, "SELECT reason, cause, events, sent, received, record FROM gaps ORDER BY id")
-	if err != nil {
-		return nil, fmt.Errorf("query gaps of %s: %w", path, err)
-	}
-	defer rows.Close()
-	var out []Gap
-	for rows.Next() {
-		var g Gap
+	const query = "SELECT reason, cause, events, sent, received, record FROM gaps ORDER BY id"
+	return readAll(ctx, path, query, func(rows *sql.Rows) (g Gap, err error) {
 		var raw []byte
-		if err := rows.Scan(&g.Reason, &g.Cause, &g.Events, &g.Sent, &g.Received, &raw); err != nil {
-			return nil, fmt.Errorf("read gap: %w", err)
-		}
 		var record wire.Record
+		if err := rows.Scan(&g.Reason, &g.Cause, &g.Events, &g.Sent, &g.Received, &raw); err != nil {
+			return g, err
+		}
 		if err := proto.Unmarshal(raw, &record); err != nil {
-			return nil, fmt.Errorf("decode gap: %w", err)
+			return g, fmt.Errorf("decode gap: %w", err)
 		}
 		told := record.GetGap()
 		g.Start, g.End, g.Sink = told.GetStart(), told.GetEnd(), told.GetSink()
 		g.Epoch, g.First, g.Last = hex.EncodeToString(told.GetEpoch()), told.GetFirst(), told.GetLast()
 		process := told.GetProcess()
 		g.Exe, g.Pid = sdk.Escape(process.GetExecutable().GetPath().GetValue()), int(process.GetId().GetTgid())
-		out = append(out, g)
-	}
-	return out, rows.Err()
+		return g, nil
+	})
 }
 
 // CheckNamed is CheckGap for a path that may as well make rows: of a process whose rows are in no total, or a gap.

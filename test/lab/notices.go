@@ -2,38 +2,18 @@ package lab
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
+	"database/sql"
 	"slices"
 	"strings"
 	"time"
 )
 
-// readNotices gives the texts of all notices of a database. A file that does not exist yet has none.
+// readNotices gives the texts of all notices of a database.
 func readNotices(ctx context.Context, path string) ([]string, error) {
-	db, err := openDatabase(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer db.Close()
-	rows, err := db.QueryContext(ctx, "SELECT text FROM notices ORDER BY id")
-	if err != nil {
-		return nil, fmt.Errorf("query notices of %s: %w", path, err)
-	}
-	defer rows.Close()
-	var out []string
-	for rows.Next() {
-		var text string
-		if err := rows.Scan(&text); err != nil {
-			return nil, fmt.Errorf("read notice: %w", err)
-		}
-		out = append(out, text)
-	}
-	return out, rows.Err()
+	return readAll(ctx, path, "SELECT text FROM notices ORDER BY id", func(rows *sql.Rows) (text string, err error) {
+		err = rows.Scan(&text)
+		return text, err
+	})
 }
 
 // CheckNotice waits until somebody has been told this.

@@ -82,14 +82,30 @@ func readRows(ctx context.Context, path string, f Filter) ([]Row, error) {
 	return append(out, more...), nil
 }
 
-func selectFrom(ctx context.Context, db *sql.DB, source string, f Filter) ([]Row, error) {
-	where, args := f.where()
-	rows, err := db.QueryContext(ctx, selectRows+source+where, args...)
+// readAll gives what a query of a database finds. A file that does not exist yet has nothing.
+func readAll[T any](ctx context.Context, path, query string, scan func(*sql.Rows) (T, error)) ([]T, error) {
+	db, err := openDatabase(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	out, err := selectAll(ctx, db, scan, query)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return out, nil
+}
+
+func selectAll[T any](ctx context.Context, db *sql.DB, scan func(*sql.Rows) (T, error), query string, args ...any) ([]T, error) {
+	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var out []Row
+	var out []T
 	for rows.Next() {
 		r, err := scan(rows)
 		if err != nil {
@@ -98,6 +114,11 @@ func selectFrom(ctx context.Context, db *sql.DB, source string, f Filter) ([]Row
 		out = append(out, r)
 	}
 	return out, rows.Err()
+}
+
+func selectFrom(ctx context.Context, db *sql.DB, source string, f Filter) ([]Row, error) {
+	where, args := f.where()
+	return selectAll(ctx, db, scan, selectRows+source+where, args...)
 }
 
 // packetSource is the view's own query, turned to the flows that the view leaves out (docs/schema.md: kind 3).
