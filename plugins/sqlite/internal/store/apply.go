@@ -24,7 +24,7 @@ type writer struct {
 	conn   *conn
 	in     *interner
 	sequel sdk.Sequel
-	now    func() time.Time // see [writer.known]
+	now    func() time.Time // see [known]
 	pass   pass             // of retention
 	origin string           // of the rows, when they are imported: the name of the file
 	rollUp bool             // off only where a measurement asks what roll-ups cost
@@ -81,7 +81,8 @@ func (w *writer) store(ctx context.Context, b *sdk.Batch, epoch int64, have uint
 		return err
 	}
 	if g := sdk.Missing(b, have, name); g != nil {
-		if err := w.gap(nil, &wire.Record{Kind: &wire.Record_Gap{Gap: g}}, g); err != nil {
+		_, gaps, _ := shelves()
+		if _, err := w.keep(gaps, nil, &wire.Record{Kind: &wire.Record_Gap{Gap: g}}); err != nil {
 			return err
 		}
 	}
@@ -119,7 +120,7 @@ func (w *writer) load(b *sdk.Batch, epoch int64) (*load, error) {
 	}
 	minutes, _ := state[0].(int64)
 	settled, _ := state[1].(int64)
-	l := &load{Batch: b, next: next, begin: next, tally: newTally(minutes, settled)}
+	l := &load{Batch: b, next: next, tally: newTally(minutes, settled)}
 	if l.segments, err = segments(b); err != nil {
 		return nil, err
 	}
@@ -159,43 +160,23 @@ func (w *writer) finish(l *load) error {
 
 // record stores one record. One of a kind that this version does not know is kept whole.
 func (w *writer) record(l *load, segment []byte, r *wire.Record) error {
-	switch k := r.GetKind().(type) {
+	notices, gaps, others := shelves()
+	on := others
+	switch r.GetKind().(type) {
 	case *wire.Record_Flow, *wire.Record_Exec:
 		return w.flow(l, segment, r, storekit.Flow(r))
 	case *wire.Record_Notice:
-		return w.notice(l.id, r, k.Notice)
+		on = notices
 	case *wire.Record_Gap:
-		return w.gap(l.id, r, k.Gap)
+		on = gaps
 	case *wire.Record_HashResolved:
 		if err := w.in.resolve(r); err != nil {
 			return err
 		}
 	}
-	return w.event(l.id, r, w.known(timeOf(r)))
-}
-
-// known is a time, or now where there is none: retention would take what has none for old, delete it at once, and the batch
-// would seem to lack it.
-func (w *writer) known(at int64) int64 {
-	if at == 0 {
-		return w.now().UnixNano()
+	time, err := w.keep(on, l.id, r)
+	if err == nil {
+		l.reach(time)
 	}
-	return at
-}
-
-// timeOf is when a record of a kind without a table of its own was made, 0 when it does not say.
-func timeOf(r *wire.Record) int64 {
-	switch k := r.GetKind().(type) {
-	case *wire.Record_Listen:
-		return k.Listen.GetTime()
-	case *wire.Record_Name:
-		return k.Name.GetTime()
-	case *wire.Record_Verdict:
-		return k.Verdict.GetTime()
-	case *wire.Record_Config:
-		return k.Config.GetTime()
-	case *wire.Record_HashResolved:
-		return k.HashResolved.GetTime()
-	}
-	return 0
+	return err
 }

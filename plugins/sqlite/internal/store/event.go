@@ -1,7 +1,9 @@
 package store
 
 import (
+	"database/sql/driver"
 	"fmt"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -9,48 +11,70 @@ import (
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
-func encode(r *wire.Record) ([]byte, error) {
+// shelf is a table of records that are kept whole, beside columns made of them: for people, and to find them by time.
+type shelf struct {
+	table   string
+	columns string                                         // the first is the time that retention goes by
+	values  func(r *wire.Record, now int64) []driver.Value // of the columns; a record without a time gets now
+}
+
+// shelves are all of them: of notices, of gaps, and of kinds that have no table of their own.
+func shelves() (notices, gaps, others shelf) {
+	notices = shelf{"notices", "time, kind, text, exe", func(r *wire.Record, now int64) []driver.Value {
+		n := r.GetNotice()
+		return []driver.Value{known(n.GetTime(), now), sdk.NoticeWord(n.GetKind()), sdk.Escape(n.GetText().GetValue()),
+			sdk.Escape(n.GetProcess().GetExecutable().GetPath().GetValue())}
+	}}
+	gaps = shelf{"gaps", "ended, started, reason, cause, events, sent, received", func(r *wire.Record, now int64) []driver.Value {
+		g := r.GetGap()
+		start, end := g.GetStart(), g.GetEnd()
+		if start == 0 && end == 0 {
+			start, end = now, now
+		}
+		return []driver.Value{end, start, sdk.GapWord(g.GetReason()), sdk.EscapeString(g.GetCause()), int64(g.GetEvents()),
+			int64(g.GetSent()), int64(g.GetReceived())}
+	}}
+	others = shelf{"events", "time, kind", func(r *wire.Record, now int64) []driver.Value {
+		return []driver.Value{known(timeOf(r), now), string(sdk.KindOf(r))}
+	}}
+	return notices, gaps, others
+}
+
+// keep stores a record whole and tells its time; batch is nil for a gap that this store found missing itself.
+func (w *writer) keep(s shelf, batch driver.Value, r *wire.Record) (int64, error) {
 	raw, err := proto.Marshal(r)
 	if err != nil {
-		return nil, fmt.Errorf("encode: %w", err)
+		return 0, fmt.Errorf("encode: %w", err)
 	}
-	return raw, nil
+	values := s.values(r, w.now().UnixNano())
+	time, _ := values[0].(int64)
+	_, err = w.conn.exec("INSERT INTO "+s.table+" (batch, sequence, record, "+s.columns+") VALUES (?, ?, ?"+
+		strings.Repeat(", ?", len(values))+")", append([]driver.Value{batch, int64(r.GetSequence()), raw}, values...)...)
+	return time, err
 }
 
-func (w *writer) notice(batch int64, r *wire.Record, n *wire.Notice) error {
-	raw, err := encode(r)
-	if err != nil {
-		return err
+// known is a time, or now where there is none: retention would take what has none for old, delete it at once, and the batch
+// would seem to lack it.
+func known(at, now int64) int64 {
+	if at == 0 {
+		return now
 	}
-	_, err = w.conn.exec("INSERT INTO notices (batch, sequence, time, kind, text, exe, record) VALUES (?, ?, ?, ?, ?, ?, ?)",
-		batch, int64(r.GetSequence()), w.known(n.GetTime()), sdk.NoticeWord(n.GetKind()), sdk.Escape(n.GetText().GetValue()),
-		sdk.Escape(n.GetProcess().GetExecutable().GetPath().GetValue()), raw)
-	return err
+	return at
 }
 
-// gap stores a gap; batch is nil for one that this store found missing itself.
-func (w *writer) gap(batch any, r *wire.Record, g *wire.Gap) error {
-	raw, err := encode(r)
-	if err != nil {
-		return err
+// timeOf is when a record of a kind without a table of its own was made, 0 when it does not say.
+func timeOf(r *wire.Record) int64 {
+	switch k := r.GetKind().(type) {
+	case *wire.Record_Listen:
+		return k.Listen.GetTime()
+	case *wire.Record_Name:
+		return k.Name.GetTime()
+	case *wire.Record_Verdict:
+		return k.Verdict.GetTime()
+	case *wire.Record_Config:
+		return k.Config.GetTime()
+	case *wire.Record_HashResolved:
+		return k.HashResolved.GetTime()
 	}
-	start, end := g.GetStart(), g.GetEnd()
-	if start == 0 && end == 0 {
-		start, end = w.known(0), w.known(0)
-	}
-	_, err = w.conn.exec(`INSERT INTO gaps (batch, sequence, started, ended, reason, cause, events, sent, received, record)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, batch, int64(r.GetSequence()), start, end, sdk.GapWord(g.GetReason()),
-		sdk.EscapeString(g.GetCause()), int64(g.GetEvents()), int64(g.GetSent()), int64(g.GetReceived()), raw)
-	return err
-}
-
-// event keeps a record of a kind that has no table of its own yet.
-func (w *writer) event(batch int64, r *wire.Record, time int64) error {
-	raw, err := encode(r)
-	if err != nil {
-		return err
-	}
-	_, err = w.conn.exec("INSERT INTO events (batch, sequence, time, kind, record) VALUES (?, ?, ?, ?, ?)",
-		batch, int64(r.GetSequence()), time, string(sdk.KindOf(r)), raw)
-	return err
+	return 0
 }

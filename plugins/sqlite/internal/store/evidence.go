@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
+	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -163,24 +166,45 @@ func canonical(kind sdk.Kind) func([]sdk.Value) []sdk.Value {
 	}
 }
 
-// keptWhole adds the leaves of records that are kept as they came.
+// keptWhole adds the leaves of records that are kept as they came. One whose columns, which people read, do not say the same
+// was altered, and has no leaf that fits.
 func keptWhole(ctx context.Context, tx *sql.Tx, p proof) error {
-	b := &wire.Batch{HostId: p.HostId, Epoch: p.Epoch}
-	rows, err := tx.QueryContext(ctx, `SELECT record FROM gaps WHERE batch = ?1 UNION ALL SELECT record FROM notices WHERE batch = ?1
-UNION ALL SELECT record FROM events WHERE batch = ?1`, p.id)
-	if err != nil {
-		return fmt.Errorf("evidence: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var raw []byte
-		if err := rows.Scan(&raw); err != nil {
+	notices, gaps, others := shelves()
+	for _, s := range []shelf{notices, gaps, others} {
+		if err := p.shelf(ctx, tx, s); err != nil {
 			return fmt.Errorf("evidence: %w", err)
 		}
-		r := &wire.Record{}
-		if proto.Unmarshal(raw, r) == nil { // else it is missing, which is said
-			p.add(r.GetSequence(), sdk.Leaf(sdk.KindOf(r), sdk.Row(r, b)))
+	}
+	return nil
+}
+
+func (p proof) shelf(ctx context.Context, tx *sql.Tx, s shelf) error {
+	rows, err := tx.QueryContext(ctx, "SELECT record, "+s.columns+" FROM "+s.table+" WHERE batch = ? ORDER BY id", p.id)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var raw []byte
+	shown := make([]any, 1+strings.Count(s.columns, ","))
+	dest := []any{&raw}
+	for i := range shown {
+		dest = append(dest, &shown[i])
+	}
+	b := &wire.Batch{HostId: p.HostId, Epoch: p.Epoch}
+	for rows.Next() {
+		if err := rows.Scan(dest...); err != nil {
+			return err
 		}
+		r := &wire.Record{}
+		if proto.Unmarshal(raw, r) != nil {
+			continue // it is missing, which is said
+		}
+		leaf := sdk.Leaf(sdk.KindOf(r), sdk.Row(r, b))
+		if time, _ := shown[0].(int64); !slices.EqualFunc(shown, s.values(r, time), func(a any, b driver.Value) bool { return a == b }) {
+			leaf = sdk.Hash{}
+			p.Altered = append(p.Altered, r.GetSequence())
+		}
+		p.add(r.GetSequence(), leaf)
 	}
 	return rows.Err()
 }

@@ -18,7 +18,7 @@ import (
 const (
 	fileName = "snitch.db"
 	// version is the user_version of our files. 1.0.3 and 2.x went up to 4.
-	version = 102
+	version = 103
 	// applicationID is in the header of our files: "snch".
 	applicationID = 0x736e6368
 	legacyVersion = 4

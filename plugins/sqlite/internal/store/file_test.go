@@ -125,7 +125,7 @@ func TestA103FileThatSomebodyHasOpenIsLeftAlone(t *testing.T) {
 func TestFilesThatAPersonMustDecideAboutAreRefusedUnchanged(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, script, want string }{
-		{"newer", "CREATE TABLE x (y); PRAGMA application_id = 1936614248; PRAGMA user_version = 103", "newer picosnitch"},
+		{"newer", "CREATE TABLE x (y);" + stamp(version+1), "newer picosnitch"},
 		{"another program's version", "CREATE TABLE x (y); PRAGMA user_version = 7", "another program"},
 		{"another program's tables", "CREATE TABLE bookmarks (y)", "another program"},
 	} {

@@ -15,10 +15,10 @@ type load struct {
 	*sdk.Batch
 	id       int64 // of its row
 	next     int64 // id of the next flow
-	begin    int64 // and of the first
 	flows    *inserter
 	tally    *tally
-	oldest   int64 // end of the earliest and the latest window of its flows
+	dated    bool  // oldest and newest are known
+	oldest   int64 // end of the earliest and the latest window of its flows, or time of what it has besides
 	newest   int64
 	segments [][]byte
 	after    []func() error // what refers to flows, which are inserted late
@@ -61,11 +61,16 @@ func (w *writer) flow(l *load, segment []byte, r *wire.Record, f *wire.Flow) err
 func (l *load) number(ended int64) (id int64) {
 	id = l.next
 	l.next++
-	if id == l.begin {
-		l.oldest, l.newest = ended, ended
-	}
-	l.oldest, l.newest = min(l.oldest, ended), max(l.newest, ended)
+	l.reach(ended)
 	return id
+}
+
+// reach has the batch's span reach to a time that retention goes by.
+func (l *load) reach(time int64) {
+	if !l.dated {
+		l.dated, l.oldest, l.newest = true, time, time
+	}
+	l.oldest, l.newest = min(l.oldest, time), max(l.newest, time)
 }
 
 func kindOfFlow(r *wire.Record, f *wire.Flow) int64 {

@@ -143,6 +143,9 @@ func TestWhatWasAlteredMissingOrExpiredIsTold(t *testing.T) {
 			"sound sound sound sound altered", "1 or more rows are of no batch, or there twice, the first is record 7777"},
 		{"a row twice", "UPDATE flows SET sequence = 5 WHERE id = 6", "altered sound sound sound", "the first is record 5"},
 		{"a notice", "DELETE FROM notices", "sound sound sound altered", "missing"},
+		{"the text of a notice", "UPDATE notices SET text = 'harmless'", "sound sound sound altered", "not those"},
+		{"the time of a gap", "UPDATE gaps SET started = 4", "sound sound sound altered", "not those"},
+		{"the kind of an event", "UPDATE events SET kind = 'config' WHERE kind = 'verdict'", "sound sound sound altered", "not those"},
 		{"a root", "UPDATE batches SET root = zeroblob(32) WHERE id = 3", "sound sound altered sound", "does not follow"},
 		{"a sum", "UPDATE program_sums SET received = received + 1 WHERE width = 86400", "sound sound sound sound", "program_sums of 86400 s differs"},
 		{"a reference", "DELETE FROM texts WHERE id = (SELECT max(cmdline) FROM processes)", "", "refers to a row of texts"},
@@ -205,6 +208,38 @@ func TestBatchesThatRetentionEmptiedAreExpiredAndTheirAnchorsStay(t *testing.T) 
 	}
 	if got := check(t, s); len(got) != 0 {
 		t.Errorf("check: %q", got)
+	}
+}
+
+// TestWhatIsYoungIsNotTakenForExpired: a batch that has nothing but records that are kept whole is as old as these.
+func TestWhatIsYoungIsNotTakenForExpired(t *testing.T) {
+	t.Parallel()
+	for _, table := range []string{"gaps", "notices", "events"} {
+		t.Run(table, func(t *testing.T) {
+			t.Parallel()
+			s := open(t, t.TempDir())
+			b := batch(1, 1, map[string]*wire.Record{
+				"gaps":    {Kind: &wire.Record_Gap{Gap: &wire.Gap{Start: start, End: start + 1}}},
+				"notices": {Kind: &wire.Record_Notice{Notice: &wire.Notice{Time: start}}},
+				"events":  {Kind: &wire.Record_Verdict{Verdict: &wire.Verdict{Time: start}}},
+			}[table])
+			sdk.Seal(b.Batch, sdk.Hash{})
+			apply(t, s, b)
+			prune(t, s, time.Unix(0, start), 24*time.Hour)
+			if got := states(evidence(t, s, nil)); got != "sound" {
+				t.Errorf("before: %s", got)
+			}
+			if _, err := reader(t, s, "mode=rw&_busy_timeout=2000").Exec("DELETE FROM " + table); err != nil {
+				t.Fatal(err)
+			}
+			if got := states(evidence(t, s, nil)); got != "altered" {
+				t.Errorf("deleted: %s", got)
+			}
+			prune(t, s, time.Unix(0, start).Add(48*time.Hour), 24*time.Hour)
+			if got := states(evidence(t, s, nil)); got != "expired" {
+				t.Errorf("two days later: %s", got)
+			}
+		})
 	}
 }
 

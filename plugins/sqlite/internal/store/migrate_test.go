@@ -17,7 +17,7 @@ func TestFilesOfOlderVersionsAreBroughtToThisOne(t *testing.T) {
 	for _, c := range []struct {
 		dump string
 		rows int
-	}{{"testdata/version100.sql", 55}, {"testdata/version101.sql", 35}} {
+	}{{"testdata/version100.sql", 55}, {"testdata/version101.sql", 35}, {"testdata/version102.sql", 35}} {
 		t.Run(filepath.Base(c.dump), func(t *testing.T) {
 			t.Parallel()
 			directory := t.TempDir()

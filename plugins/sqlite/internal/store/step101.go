@@ -6,7 +6,7 @@ import (
 )
 
 // steps are the scripts that bring a file from one version to the next, the first from [firstVersion].
-func steps() []string { return []string{step101(), step102} }
+func steps() []string { return []string{step101(), step102, step103} }
 
 // step101 splits the flows of version 100 into actors, remotes and traits, and makes the roll-ups. Rows that it makes get
 // random keys: the same process seen again becomes another row, which the view shows alike.

@@ -1,7 +1,7 @@
 package store
 
 // tables makes the tables of a new file.
-const tables = `-- Tables of snitch.db, version 102. docs/schema.md explains them. Times are nanoseconds UTC, sizes bytes. Unsigned
+const tables = `-- Tables of snitch.db, version 103. docs/schema.md explains them. Times are nanoseconds UTC, sizes bytes. Unsigned
 -- numbers of 64 bits are kept as the signed number of the same bits. 'seen' is a time after which no flow refers to the
 -- row, so that retention finds what is left over without a look at the flows.
 
@@ -35,7 +35,7 @@ CREATE TABLE batches (
   root     BLOB    NOT NULL, -- Merkle root over its records
   start    INTEGER NOT NULL DEFAULT 1, -- ids of its flows: start to stop
   stop     INTEGER NOT NULL DEFAULT 0,
-  oldest   INTEGER NOT NULL DEFAULT 0, -- end of the earliest and of the latest window of its flows
+  oldest   INTEGER NOT NULL DEFAULT 0, -- end of the earliest and of the latest window of its flows, or time of its other records
   newest   INTEGER NOT NULL DEFAULT 0,
   UNIQUE (epoch, first)
 ) STRICT;
@@ -294,6 +294,7 @@ CREATE TABLE gaps (
   record   BLOB    NOT NULL
 ) STRICT;
 CREATE INDEX gaps_time ON gaps (ended);
+CREATE INDEX gaps_batch ON gaps (batch);
 
 CREATE TABLE notices (
   id       INTEGER PRIMARY KEY,
@@ -306,6 +307,7 @@ CREATE TABLE notices (
   record   BLOB    NOT NULL
 ) STRICT;
 CREATE INDEX notices_time ON notices (time);
+CREATE INDEX notices_batch ON notices (batch);
 
 -- Records of other kinds, kept whole: listen, name, verdict, hash_resolved, config.
 CREATE TABLE events (
@@ -317,4 +319,5 @@ CREATE TABLE events (
   record   BLOB    NOT NULL
 ) STRICT;
 CREATE INDEX events_time ON events (time);
+CREATE INDEX events_batch ON events (batch);
 `
