@@ -275,6 +275,16 @@ func TestVerifyNamesWhatIsMissingOrAltered(t *testing.T) {
 		}, nil, []string{"of records 31 to 40 some are missing: 35"}, true},
 		{"batch removed", func(b []*wire.BatchEvidence) []*wire.BatchEvidence { return append(b[:2:2], b[3:]...) },
 			nil, []string{"records 21 to 30 are missing"}, true},
+		{"beginning removed", func(b []*wire.BatchEvidence) []*wire.BatchEvidence { return b[2:] },
+			nil, []string{"records 1 to 20 are missing"}, true},
+		{"end of what was stored removed", func(b []*wire.BatchEvidence) []*wire.BatchEvidence { return b[:3] },
+			nil, []string{"records 31 to 50 are missing, which were stored"}, true},
+		{"all that was stored removed", func([]*wire.BatchEvidence) []*wire.BatchEvidence { return nil },
+			nil, []string{"records 1 to 50 are missing, which were stored"}, true},
+		{"all rows of a batch removed", func(b []*wire.BatchEvidence) []*wire.BatchEvidence {
+			b[3].State, b[3].Missing = wire.BatchEvidence_ALTERED, []uint64{31, 32, 33, 34, 35, 36, 37, 38, 39, 40}
+			return b
+		}, nil, []string{"1 findings", "records 31 to 40 some are missing: 31,"}, true},
 		{"history rewritten", func(b []*wire.BatchEvidence) []*wire.BatchEvidence { b[2].Root[0] = 0x77; return b },
 			nil, []string{"the batch of records 31 to 40 does not follow the one before it"}, true},
 		{"row added", func(b []*wire.BatchEvidence) []*wire.BatchEvidence {
@@ -304,7 +314,9 @@ func TestVerifyNamesWhatIsMissingOrAltered(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			a := &archive{evidence: map[string][]*wire.BatchEvidence{"": c.own(chain(5))}}
+			whole := chain(5)
+			a := &archive{evidence: map[string][]*wire.BatchEvidence{"": c.own(chain(5))},
+				plugins: []*wire.PluginStatus{{Name: defaultStore, Epoch: whole[4].GetEpoch(), Acknowledged: whole[4].GetLast()}}}
 			line := "verify --run-dir " + keepArchive(t, a)
 			if c.other != nil {
 				a.evidence["remote"] = c.other(chain(5))
@@ -315,8 +327,8 @@ func TestVerifyNamesWhatIsMissingOrAltered(t *testing.T) {
 				t.Errorf("exit code %d, %q", code, errs)
 			}
 			for _, want := range c.want {
-				if !strings.Contains(out, want) {
-					t.Errorf("says %q, want %q", out, want)
+				if !strings.Contains(out+errs, want) {
+					t.Errorf("says %q, want %q", out+errs, want)
 				}
 			}
 		})

@@ -124,20 +124,42 @@ func (p *proof) judge(key epochKey, e *epochProof, b *wire.BatchEvidence) {
 	case wire.BatchEvidence_FILTERED:
 		p.filtered++
 	case wire.BatchEvidence_ALTERED:
+		if uint64(len(b.GetMissing())) > b.GetLast()-b.GetFirst() {
+			break // nothing is left of it
+		}
 		p.find(key, "records %d to %d were altered%s", b.GetFirst(), b.GetLast(), sequencesText(b.GetAltered()))
 	}
 	if len(b.GetMissing()) > 0 && b.GetState() != wire.BatchEvidence_EXPIRED {
 		p.find(key, "of records %d to %d some are missing%s", b.GetFirst(), b.GetLast(), sequencesText(b.GetMissing()))
 	}
 	before := e.last
+	if before == nil {
+		before = &wire.BatchEvidence{} // a run begins with record 1
+	}
 	switch {
-	case before == nil:
 	case b.GetFirst() <= before.GetLast():
 		p.find(key, "records %d to %d come a second time", b.GetFirst(), min(b.GetLast(), before.GetLast()))
 	case b.GetFirst() > before.GetLast()+1 && !bridges(b):
 		p.find(key, "records %d to %d are missing", before.GetLast()+1, b.GetFirst()-1)
 	case b.GetFirst() == before.GetLast()+1 && !chained(before, b):
 		p.find(key, "the batch of records %d to %d does not follow the one before it", b.GetFirst(), b.GetLast())
+	}
+}
+
+// reaches finds what is missing at the end: records that the store once acknowledged, as the daemon knows.
+func (p *proof) reaches(m mark) {
+	if m.epoch == "" {
+		return
+	}
+	key := epochKey{epoch: m.epoch}
+	if len(p.order) > 0 {
+		key.host = p.order[len(p.order)-1].host
+	}
+	switch e := p.epochs[key]; {
+	case e == nil:
+		p.find(key, "records 1 to %d are missing, which were stored", m.sequence)
+	case e.last.GetLast() < m.sequence:
+		p.find(key, "records %d to %d are missing, which were stored", e.last.GetLast()+1, m.sequence)
 	}
 }
 

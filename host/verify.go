@@ -16,7 +16,8 @@ import (
 
 const verifyLong = `Check the history against itself: every batch of records carries a hash of its rows, chained to the batch before it. What is
 missing, was added, was altered or does not fit is named; what retention removed, and what the store left out on purpose, is
-counted.
+counted. That the newest records are missing is told while the daemon runs, which knows what was stored; that an earlier run
+lost its end, or is gone, only --against tells.
 
 With --against, also check another store, such as an SQL server that this machine can only add to, and compare the two. Rows
 that differ are named with what differs. Only that proves anything against somebody who has been root on this machine: who can
@@ -43,10 +44,15 @@ func (c *call) verifyVerb() *cobra.Command {
 
 // verify reads what the stores can prove, and tells what is wrong.
 func (c *call) verify(ctx context.Context, store, against string) error {
+	stored, _, err := c.deliveries(ctx)
+	if err != nil {
+		return err
+	}
 	own, err := c.evidence(ctx, store)
 	if err != nil {
 		return err
 	}
+	own.reaches(markOf(stored, cmp.Or(store, defaultStore)))
 	findings, facts := own.findings, own.facts()
 	if against != "" {
 		compared, err := c.compare(ctx, own, store, against)
