@@ -149,7 +149,7 @@ struct process {
 	__u8 tty[16];
 	__u8 path[TEXT_SHORT];
 	__u8 arguments[TEXT_SHORT];
-	__u8 script[TEXT_SHORT]; /* as exec was given it, whose interpreter runs */
+	__u8 script[TEXT_SHORT]; /* as exec was given it, behind the directory that it was given from */
 };
 
 /* Path and arguments of a process for which TEXT_SHORT was too short. */

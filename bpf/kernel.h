@@ -360,9 +360,14 @@ struct io_kiocb {
 	struct io_wq_work work;
 };
 
+struct fs_struct {
+	struct path pwd;
+};
+
 struct task_struct {
 	unsigned int flags;
 	void *worker_private;
+	struct fs_struct *fs;
 	struct mm_struct *mm;
 	int pid;
 	int tgid;

@@ -11,6 +11,7 @@
 #include "mapped.h"
 #include "state.h"
 #include "process.h"
+#include "exec.h"
 #include "name.h"
 #include "resolve.h"
 #include "uncounted.h"

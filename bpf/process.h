@@ -256,18 +256,6 @@ static __always_inline void describe_arguments(struct scratch *s, struct task_st
 	bpf_probe_read_user(s->texts.arguments, length, (void *)start);
 }
 
-/* The script that was executed, if the program is its interpreter. */
-static __always_inline void describe_script(struct process *p, struct linux_binprm *binprm)
-{
-	const char *given = BPF_CORE_READ(binprm, filename);
-	long length;
-
-	if (given == BPF_CORE_READ(binprm, interp))
-		return;
-	length = bpf_probe_read_kernel_str(p->script, sizeof(p->script), given);
-	p->script_length = length > 1 ? length - 1 : 0;
-}
-
 /* Whether the user of a new entry has room for it. */
 static __always_inline int process_room(__u32 uid, struct control *ctl)
 {
@@ -299,39 +287,6 @@ static __always_inline int store_process(const struct process_key *key, const st
 		return 0;
 	}
 	return 1;
-}
-
-static __always_inline int on_exec(struct task_struct *task, struct linux_binprm *binprm)
-{
-	struct control *ctl = active();
-	__u32 zero = 0;
-	struct scratch *s = bpf_map_lookup_elem(&scratches, &zero);
-	struct process_key key = {}, before;
-	__u64 now = bpf_ktime_get_boot_ns();
-	struct process *old;
-
-	if (!ctl || !s || expired(ctl, now))
-		return 0;
-	process_of(task, &key);
-	before = key;
-	before.exec_id--;
-	__builtin_memset(&s->process, 0, sizeof(s->process));
-	s->process.began = now;
-	describe_task(&s->process, task);
-	old = bpf_map_lookup_elem(&processes, &before);
-	if (old)
-		s->process.parent = old->parent; /* also when that one has ended meanwhile */
-	else
-		describe_parent(&s->process, task);
-	describe_file(&s->process, binprm->file);
-	describe_path(s, binprm->file, zero);
-	describe_arguments(s, task);
-	describe_script(&s->process, binprm);
-	store_process(&key, &s->process, &s->texts, ctl);
-	if (old)
-		old->exited = now;
-	hint(EVENT_EXEC, &key, &before, now);
-	return 0;
 }
 
 static __always_inline int on_fork(struct task_struct *parent, struct task_struct *child)

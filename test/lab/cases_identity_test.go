@@ -144,18 +144,40 @@ func exeLinked(link func(old, name string) error) func(*Case) {
 	}
 }
 
-// exeScript runs a program as the interpreter of a script: the interpreter is what was executed.
+// exeScript runs a program as the interpreter of a script, and as one that env has looked for: the interpreter is what was
+// executed, and the script stands beside it.
 func exeScript(c *Case) {
 	server, interpreter := c.Start("server", c.Pair.A), c.Binary("interpreter")
-	path := filepath.Join(c.dir, "script")
-	if err := writeExecutable(path, []byte("#!"+interpreter+" -x\n")); err != nil {
-		c.Fatal(err)
+	for i, script := range []struct{ name, line, comm string }{
+		{"script", interpreter + " -x", "script"}, // the kernel calls it by the file that was asked for
+		{"found", "/usr/bin/env " + interpreter, "interpreter"},
+	} {
+		path := filepath.Join(c.dir, script.name)
+		if err := writeExecutable(path, []byte("#!"+script.line+"\n")); err != nil {
+			c.Fatal(err)
+		}
+		p := c.StartAs(0, path, c.Pair.A, "argument")
+		talk(server, p, script.name, 99+i)
+		p.Finish(func(e *Expectation) { e.Key.Process.Name = script.comm })
 	}
-	p := c.StartAs(0, path, c.Pair.A, "argument")
-	talk(server, p, "s", 99)
-	p.Finish(func(e *Expectation) { e.Key.Process.Name = "script" }) // the kernel calls it by the file that was asked for
 	server.Finish()
 	c.Check()
+	c.wantScripts(interpreter, filepath.Join(c.dir, "found")+" "+filepath.Join(c.dir, "script"))
+}
+
+// wantScripts compares the scripts that an interpreter ran, sorted.
+func (c *Case) wantScripts(interpreter, want string) {
+	c.Helper()
+	db, err := openDatabase(c.Daemon.Database())
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer db.Close()
+	var got string
+	const ask = "SELECT group_concat(script, ' ') FROM (SELECT DISTINCT script FROM connections WHERE exe = ? ORDER BY script)"
+	if err := db.QueryRowContext(c.Context(), ask, interpreter).Scan(&got); err != nil || got != want {
+		c.Errorf("scripts %q, %v, want %q", got, err, want)
+	}
 }
 
 // exeMemfd runs a program that is in no file system.

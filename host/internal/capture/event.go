@@ -79,7 +79,7 @@ type Process struct {
 	Name        Bytes            `json:"name"`
 	Path        Text             `json:"path"`            // in the mount namespace PathNS
 	Arguments   Text             `json:"arguments"`       // separated by NUL, as executed
-	Script      Text             `json:"script,omitzero"` // as exec was given it, when the program is its interpreter; at most 255 bytes
+	Script      Text             `json:"script,omitzero"` // when the program is its interpreter: as exec was given it, with its directory; at most 255 bytes
 	File        FileKey          `json:"file"`
 	UID         uint32           `json:"uid"` // real
 	EUID        uint32           `json:"euid"`

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -254,6 +256,18 @@ func (s *seen) executed(t *testing.T, pid int) *Process {
 	}
 	t.Fatalf("no exec of process %d", pid)
 	return nil
+}
+
+// images are all program images that a pid ran, in their order.
+func (s *seen) images(pid int) []*Process {
+	var list []*Process
+	for key, p := range s.processes {
+		if key.Tgid == uint32(pid) && !p.Forked {
+			list = append(list, p)
+		}
+	}
+	slices.SortFunc(list, func(a, b *Process) int { return cmp.Compare(a.Key.ExecID, b.Key.ExecID) })
+	return list
 }
 
 func TestFlooderIsFoldedAndTheQuietOneIsExact(t *testing.T) {

@@ -43,18 +43,43 @@ func TestProcessKnowsTheScriptThatWasExecuted(t *testing.T) {
 	if err := os.WriteFile(script, []byte("#!/bin/sh -e\nexit 0\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	plain, interpreted := exec.Command("/bin/true", script), exec.Command(script, "argument")
-	for _, c := range []*exec.Cmd{plain, interpreted} {
-		if err := c.Run(); err != nil {
+	found := script + "-env"
+	if err := os.WriteFile(found, []byte("#!/usr/bin/env -S sh -e\nexec /bin/true\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	command := func(path string, args ...string) *exec.Cmd {
+		c := exec.Command("/bin/true", args...)
+		c.Path, c.Dir = path, filepath.Dir(script)
+		return c
+	}
+	cases := []struct {
+		command *exec.Cmd
+		images  []string // end of the path of each program that the process executes
+		scripts []string // that each of them runs
+	}{
+		{command("/bin/true", script), []string{"true"}, []string{""}},
+		{command(script, "argument"), []string{"sh"}, []string{script}},
+		{command("./hello"), []string{"sh"}, []string{script}},
+		{command("../" + filepath.Base(filepath.Dir(script)) + "/hello"), []string{"sh"},
+			[]string{filepath.Dir(script) + "/../" + filepath.Base(filepath.Dir(script)) + "/hello"}},
+		{command(found, "argument"), []string{"env", "sh", "true"}, []string{found, found, ""}},
+		{command("/usr/bin/env", "true", found), []string{"env", "true"}, []string{"", ""}},
+	}
+	for _, c := range cases {
+		if err := c.command.Run(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s := finish(t, k)
-	if p := s.executed(t, plain.Process.Pid); p.Script.Value != "" {
-		t.Errorf("a program as script %q", p.Script.Value)
-	}
-	p := s.executed(t, interpreted.Process.Pid)
-	if string(p.Script.Value) != script || p.Script.Length != len(script) || !strings.HasSuffix(string(p.Path.Value), "sh") {
-		t.Errorf("script %q run by %q", p.Script.Value, p.Path.Value)
+	for _, c := range cases {
+		images := s.images(c.command.Process.Pid)
+		if len(images) != len(c.images) {
+			t.Fatalf("%q: %d images", c.command.Args, len(images))
+		}
+		for i, p := range images {
+			if string(p.Script.Value) != c.scripts[i] || p.Script.Length != len(c.scripts[i]) || !strings.HasSuffix(string(p.Path.Value), c.images[i]) {
+				t.Errorf("%q: script %q run by %q, want %q by %q", c.command.Args, p.Script.Value, p.Path.Value, c.scripts[i], c.images[i])
+			}
+		}
 	}
 }
