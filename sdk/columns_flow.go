@@ -102,7 +102,7 @@ func processEntries() []entry {
 		{name: "exe_scope", doc: "empty: the host sees this file at this path; else container, app or mntns:inode", text: func(v *view) string { return EscapeString(v.process.GetExecutable().GetScope()) }},
 		{name: "hash_status", doc: "ok, pending, gone, changed, too-large, timeout, unreadable, kernel, racy, as-served", text: func(v *view) string { return HashStatusWord(v.process.GetExecutable().GetHashStatus()) }},
 		{name: "script", doc: "that an interpreter runs", text: func(v *view) string { return textOf(v.process.GetExecutable().GetScript()) }},
-		{name: "package", doc: "that owns the executable, with its version", text: func(v *view) string { return EscapeString(v.process.GetExecutable().GetPackage()) }},
+		{name: "package", doc: "that owns the executable; empty so far: a notice of a new hash says it in its text", text: func(v *view) string { return EscapeString(v.process.GetExecutable().GetPackage()) }},
 		{name: "claimed_cmdline", doc: "what the process says now, if different", text: func(v *view) string { return CommandLine(v.process.GetClaimedCommandLine()) }},
 		{name: "pid_ns", doc: "inode of the pid namespace", number: func(v *view) int64 { return int64(v.process.GetPidNamespace()) }},
 		{name: "mnt_ns", doc: "inode of the mount namespace", number: func(v *view) int64 { return int64(v.process.GetMountNamespace()) }},

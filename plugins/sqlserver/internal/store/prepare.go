@@ -82,7 +82,7 @@ func create(ctx context.Context, s server.Session, d server.Dialect, base string
 	}
 	// Rows can do without the view, and MariaDB has a right of its own for it.
 	if err := s.Exec(ctx, sch.complete(base)); err != nil {
-		slog.Warn("sqlserver: the view was not made", "view", base+completeView, "trouble", int(server.Classify(err)))
+		slog.Warn("sqlserver: a view was not made, and is only for people", "view", base+completeView, "error", err)
 	}
 	return nil
 }
