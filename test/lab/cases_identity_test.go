@@ -92,7 +92,7 @@ func exeReplaced(c *Case) {
 	c.Check()
 }
 
-// exeModified is written to in place between two runs.
+// exeModified is written to in place between two runs, and between many that follow each other at once.
 func exeModified(c *Case) {
 	path := c.Binary("program")
 	seen := map[string]bool{}
@@ -115,6 +115,7 @@ func exeModified(c *Case) {
 	if len(seen) != 3 {
 		c.Fatalf("%d contents in 3 runs", len(seen))
 	}
+	c.rewrittenAtOnce()
 }
 
 func firstError(errs ...error) error {
