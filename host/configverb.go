@@ -35,7 +35,8 @@ func (c *call) configCheckVerb() *cobra.Command {
 	return &cobra.Command{
 		Use: "check", Short: "Say what is wrong with config.json",
 		Long: "Say what is wrong with config.json: file, line, column, key, what, and what to do. The exit code is 1 if the daemon would not\n" +
-			"take the file as it is; a warning names what it would pass over.",
+			"take the file as it is; a warning names what it would pass over. What stands in `DB sql server` and in a plugin's config is\n" +
+			"that plugin's: it says what is wrong with it when it gets it, see picosnitch plugins.",
 		Example: "  picosnitch config check",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, problems, exists, err := c.readConfigFile(cmd.Context())
