@@ -37,7 +37,7 @@ lab-repeat: deps build ## run the lab three times in a row
 test-kernels: build ## run the lab on Debian's 6.1 and 6.12 kernels in QEMU (needs root)
 	test/kernels/run.sh all
 
-test-arm64: build ## run some of the lab on Debian's arm64 kernels in QEMU (needs root)
+test-arm64: build ## the same on arm64, where 6.1 runs what kprobes can count (needs root)
 	test/kernels/run.sh arm64
 
 coverage: deps build ## run the lab here and in its guests, and write docs/coverage.md (needs root)

@@ -5,13 +5,13 @@
 #
 # The guest borrows this machine's files, read-only, with memory on top (init/main.go, guest.sh), so it runs the binaries
 # of this tree: `make build` first. One of arm64 has Debian's programs of that machine instead (foreign.sh) and binaries
-# built for it here; it runs a selection of the cases. Kernels are Debian packages, downloaded once and kept by version in
+# built for it here. Kernels are Debian packages, downloaded once and kept by version in
 # ${XDG_CACHE_HOME:-/var/cache}/picosnitch-kernels; what the last run left is in results/<kernel> there: lab.log,
 # console.log, dmesg, cases (result, case, seconds), programs (name, verified instructions, why it was refused; both with
 # tabs) and, if the guest came to its end, status.
 #
 # PICOSNITCH_BIN  the daemon to test (bin/picosnitch), its plugins beside it
-# LAB_CASES       which tests, as for go test -run (^TestLab$; of arm64 a selection)
+# LAB_CASES       which tests, as for go test -run (^TestLab$; of arm64-6.1 a selection)
 # LAB_PATIENCE    times 30 s is what a case waits for its rows (6)
 # LAB_LIMIT       seconds a kernel, from power on (720, which is what a quiet machine must keep)
 set -eu
@@ -171,17 +171,15 @@ must() {
 	known="SCTP,kTLS,vsock over loopback,MPTCP,io_uring,VXLAN,WireGuard,TUN,AF_XDP on veth,NFS,bubblewrap"
 	known="$known,FUSE,loop devices,btrfs,squashfs"
 	case $1 in
-	6.1) echo "$known" ;;
-	arm64-*) echo "SCTP,MPTCP,io_uring" ;; # there are no programs for most of the rest
+	6.1 | arm64-6.1) echo "$known" ;;
 	*) echo "$known,SO_PEEK_OFF of TCP" ;;
 	esac
 }
 
-# chosen SERIES: the cases to run, if somebody has not said which. Another machine has the same programs, but reads
-# registers, system calls and structures of its own.
+# chosen SERIES: the cases to run, if somebody has not said which.
 chosen() {
 	case $1 in
-	arm64-*) echo "TestLab/shared/cases/($kprobe_cases|name-(getaddrinfo|tls|quic|dns-udp)|tcp-(zerocopy|splice).*|exe-deleted|execs?)\$" ;;
+	arm64-6.1) echo "TestLab/shared/cases/($kprobe_cases|name-.*|exe-.*|exec)\$" ;; # has kprobes alone
 	*) echo '^TestLab$' ;;
 	esac
 }
