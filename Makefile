@@ -71,7 +71,7 @@ check: generate ## prove that generated files are fresh
 install: build ## install into $(DESTDIR)$(PREFIX)
 	install -D -m 0755 bin/picosnitch $(DESTDIR)$(PREFIX)/bin/picosnitch
 	install -d -m 0755 $(DESTDIR)$(PREFIX)/libexec/picosnitch/plugins
-	install -m 0755 bin/plugins/* $(DESTDIR)$(PREFIX)/libexec/picosnitch/plugins/
+	install -m 0755 $(PLUGINS:%=bin/plugins/picosnitch-plugin-%) $(DESTDIR)$(PREFIX)/libexec/picosnitch/plugins/
 	sed 's|/usr/bin/|$(PREFIX)/bin/|' packaging/picosnitch.service | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/picosnitch.service
 
 deps: ## install what the tests need (Debian packages)

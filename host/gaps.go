@@ -117,10 +117,10 @@ const shortDown = time.Minute
 
 // tellDown tells how long nobody looked.
 func (d *daemon) tellDown(from, to time.Time) {
-	tell := d.fault
-	if down := to.Sub(from); down >= 0 && down < shortDown {
-		tell = d.note
+	tell, unit, down := d.fault, time.Second, to.Sub(from)
+	if down >= 0 && down < shortDown {
+		tell, unit = d.note, time.Millisecond
 	}
 	tell(fmt.Sprintf("picosnitch was not running for %v, from %s to %s",
-		to.Sub(from).Round(time.Second), from.Local().Format(time.DateTime), to.Format(time.DateTime)))
+		down.Round(unit), from.Local().Format(time.DateTime), to.Format(time.DateTime)))
 }
