@@ -91,6 +91,9 @@ func become(owner home.Owner) error {
 // storeSpec describes the store as the configuration has it.
 func (s settings) storeSpec(name string) (supervisor.Spec, error) {
 	spec := supervisor.Spec{Name: name, Directory: filepath.Join(s.ConfigDir, name)}
+	if !config.PluginName(name) {
+		return spec, misuse("no plugin is called %.40q", name)
+	}
 	info, err := os.Stat(spec.Directory)
 	if errors.Is(err, fs.ErrNotExist) {
 		return spec, fmt.Errorf("picosnitch is not running, and there is no history of store %.40q: %w", name, err)

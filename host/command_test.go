@@ -83,6 +83,8 @@ func TestExitCodesAndErrors(t *testing.T) {
 		{"plugins --run-dir RUN", exitFailure, "picosnitch: plugins: picosnitch is not running"},
 		{"query --run-dir RUN --config-dir RUN", exitFailure, "there is no history of store"},
 		{"query --run-dir RUN --where name", exitUsage, "no filter such as name=curl"},
+		{"query --run-dir RUN --config-dir RUN --store ../x", exitUsage, `picosnitch: query: no plugin is called "../x"`},
+		{"db check --run-dir RUN --config-dir RUN --store ../x", exitUsage, `picosnitch: db check: no plugin is called "../x"`},
 		{"query --json --csv", exitUsage, "choose one"},
 		{"query --bucket 1d --zone Mars/Olympus", exitUsage, `query: --zone "Mars/Olympus": this machine knows no such time zone`},
 		{"query --bucket 1d --zone Local", exitUsage, `query: --zone "Local": this machine knows no such time zone`},

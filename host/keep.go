@@ -28,10 +28,7 @@ func (c *call) keep(ctx context.Context, verb, store string, readOnly bool, work
 	case errors.Is(err, api.ErrNotRunning):
 		err = c.keepAlone(ctx, cmp.Or(store, defaultStore), readOnly, work)
 	}
-	var exit *exitError
 	switch {
-	case errors.As(err, &exit):
-		return err
 	case errors.Is(err, api.ErrQuestion):
 		return misuse("%s: %w", verb, err)
 	case err != nil:

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/picosnitch/picosnitch/host/internal/api"
+	"github.com/picosnitch/picosnitch/host/internal/config"
 )
 
 const (
@@ -63,7 +63,7 @@ func parsePlugins(text string) ([]string, error) {
 	}
 	names := strings.Split(text, ",")
 	for _, name := range names {
-		if !regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`).MatchString(name) {
+		if !config.PluginName(name) {
 			return nil, misuse("--plugins %.80q: want names separated by commas, such as sqlite,textlog, or none", text)
 		}
 	}

@@ -52,7 +52,7 @@ func (l *loader) entries(n node, key string) map[string]Entry {
 		path := key + "." + m.key
 		before := len(l.problems)
 		switch fields, ok := m.value.value.(object); {
-		case !pluginName(m.key):
+		case !PluginName(m.key):
 			l.report(Error, m.at, path, "is not a name", "1 to 32 of a-z, 0-9 and -, not beginning with -")
 		case seen[m.key]:
 			l.report(Error, m.at, path, "stands here a second time", "remove one of the two")
@@ -100,8 +100,8 @@ func (l *loader) about(fields object, key, path, what string) {
 	l.report(Error, n.at, path+key, what, "")
 }
 
-// pluginName tells what may name a plugin: it becomes a file name, a directory and a part of logs.
-func pluginName(name string) bool {
+// PluginName tells what may name a plugin: it becomes a file name, a directory and a part of logs.
+func PluginName(name string) bool {
 	if name == "" || len(name) > 32 || name[0] == '-' {
 		return false
 	}
