@@ -87,7 +87,7 @@ func clientError(call string, err error) error {
 
 // silent knows gRPC's words for a peer that does not begin to speak, before and after gRPC lost patience.
 func silent(text string) bool {
-	return strings.Contains(text, " preface: ") || strings.Contains(text, " settings frame: ") ||
+	return strings.Contains(text, " preface: ") || strings.Contains(text, " settings frame: ") || strings.HasPrefix(text, "write unix ") ||
 		strings.HasSuffix(text, "while waiting for connections to become ready")
 }
 
