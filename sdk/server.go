@@ -190,9 +190,14 @@ func (s *server) hostDied() {
 // configureError tells the host what will not get better by itself.
 func configureError(err error) error {
 	if errors.Is(err, ErrConfig) {
-		return status.Error(codes.InvalidArgument, clip(err.Error()))
+		return status.Error(codes.InvalidArgument, "configure: "+unmarked(err, ErrConfig))
 	}
 	return callError("configure", err)
+}
+
+// unmarked is an error's text without the mark that says whose fault it is: the code says that.
+func unmarked(err, mark error) string {
+	return clip(strings.Replace(err.Error(), mark.Error()+": ", "", 1))
 }
 
 // callError gives an error of a plugin its gRPC code. Unavailable is never among them: to the host it means that the
@@ -202,8 +207,8 @@ func callError(what string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, ErrQuery): // a mark, which its text is not to show
-		return status.Error(codes.InvalidArgument, what+": "+clip(strings.Replace(err.Error(), ErrQuery.Error()+": ", "", 1)))
+	case errors.Is(err, ErrQuery):
+		return status.Error(codes.InvalidArgument, what+": "+unmarked(err, ErrQuery))
 	case errors.Is(err, context.DeadlineExceeded):
 		return status.Error(codes.DeadlineExceeded, what+": "+clip(err.Error()))
 	case errors.Is(err, context.Canceled):

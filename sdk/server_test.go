@@ -144,18 +144,19 @@ func TestErrorsOfConfigureSayWhetherToTryAgain(t *testing.T) {
 	for name, test := range map[string]struct {
 		err  error
 		code codes.Code
+		text string
 	}{
-		"configuration": {fmt.Errorf("port 0: %w", ErrConfig), codes.InvalidArgument},
-		"retry":         {&Retry{Err: errors.New("server away")}, codes.Aborted},
-		"deadline":      {context.DeadlineExceeded, codes.DeadlineExceeded},
-		"anything":      {errors.New("disk"), codes.Unknown},
-		"unavailable":   {status.Error(codes.Unavailable, "would look like a dead plugin"), codes.Unknown},
+		"configuration": {fmt.Errorf("%w: port 0", ErrConfig), codes.InvalidArgument, "configure: port 0"},
+		"retry":         {&Retry{Err: errors.New("server away")}, codes.Aborted, "server away"},
+		"deadline":      {context.DeadlineExceeded, codes.DeadlineExceeded, ""},
+		"anything":      {errors.New("disk"), codes.Unknown, "configure: disk"},
+		"unavailable":   {status.Error(codes.Unavailable, "would look like a dead plugin"), codes.Unknown, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c, _ := connect(t, &fake{configure: func(Settings) error { return test.err }})
 			_, err := c.Plugin.Configure(t.Context(), configureRequest())
-			want(t, err, test.code, "")
+			want(t, err, test.code, test.text)
 		})
 	}
 }

@@ -16,7 +16,8 @@ func said(call string, err error) error {
 	return &callError{call: call, err: err}
 }
 
-// callError keeps the status of a call and shows it bounded and escaped.
+// callError keeps the status of a call and shows it bounded and escaped. A configuration that the plugin does not take is
+// [sdk.ErrConfig].
 type callError struct {
 	call string
 	err  error
@@ -25,10 +26,15 @@ type callError struct {
 func (e *callError) Error() string {
 	s := status.Convert(e.err)
 	text := strings.TrimPrefix(bounded(s.Message(), 1024), e.call+": ")
-	if s.Code() == codes.Unknown { // a plain error of the plugin's
+	switch s.Code() {
+	case codes.Unknown, codes.InvalidArgument: // an error in the plugin's own words
 		return fmt.Sprintf("%s: %s", e.call, text)
 	}
 	return fmt.Sprintf("%s: %s: %s", e.call, s.Code(), text)
+}
+
+func (e *callError) Is(target error) bool {
+	return target == sdk.ErrConfig && e.call == "configure" && status.Code(e.err) == codes.InvalidArgument
 }
 
 func (e *callError) Unwrap() error { return e.err }

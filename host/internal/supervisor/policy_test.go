@@ -103,6 +103,9 @@ func TestRefusedConfigurationIsNotTriedAgain(t *testing.T) {
 		if len(s.started()) != 1 || s.board.state() != StateBlocked {
 			t.Errorf("%d starts, state %s", len(s.started()), s.board.state())
 		}
+		if said := s.board.lastError(); said != "configure: retention: no" {
+			t.Errorf("it says %q", said)
+		}
 		s.stop()
 	})
 }

@@ -4,14 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
@@ -101,9 +98,6 @@ func (r *running) settings(ctx context.Context) ([]sdk.Watermark, error) {
 	ctx, cancel := context.WithTimeout(ctx, configureTime)
 	defer cancel()
 	response, err := r.inc.client.Plugin.Configure(ctx, configuration(r.o, r.spec, false, r.inc.hostSocket))
-	if status.Code(err) == codes.InvalidArgument {
-		return nil, fmt.Errorf("%w: %w", sdk.ErrConfig, said("configure", err))
-	}
 	if err != nil {
 		return nil, said("configure", err)
 	}

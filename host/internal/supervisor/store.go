@@ -9,13 +9,9 @@ import (
 	"slices"
 	"sync"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/executable"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/instance"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/process"
-	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -82,9 +78,6 @@ func (s *Store) configure(ctx context.Context, o *Options, spec Spec, readOnly b
 	configuring, cancel := context.WithTimeout(ctx, configureTime)
 	defer cancel()
 	_, err = s.instance.Client.Plugin.Configure(configuring, configuration(o, spec, readOnly, ""))
-	if status.Code(err) == codes.InvalidArgument {
-		return fmt.Errorf("%w: %w", sdk.ErrConfig, said("configure", err))
-	}
 	if err != nil {
 		return said("configure", err)
 	}
