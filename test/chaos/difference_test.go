@@ -176,7 +176,7 @@ func TestAPlanComesFromItsSeed(t *testing.T) {
 
 func TestAProcessThatIsLeftIsFound(t *testing.T) {
 	t.Parallel()
-	need.Have(t, "root", os.Geteuid() == 0)
+	need.Root(t, "start a process of another user")
 	const user = 61990 // nobody's
 	cmd := exec.Command("sleep", "60")
 	cmd.Dir = "/"

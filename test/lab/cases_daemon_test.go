@@ -115,8 +115,7 @@ func wantOwner(t *testing.T, path string, uid uint32, mode os.FileMode) {
 
 // ownersFile reads the database as the user who ran sudo, with sqlite3, while the daemon writes it.
 func ownersFile(t *testing.T, l *Lab) {
-	sqlite3, err := exec.LookPath("sqlite3")
-	need.Have(t, "sqlite3 (Debian package sqlite3)", err == nil)
+	sqlite3 := need.Program(t, "sqlite3")
 	d := NewDaemon(t, l, ownerUID)
 	d.Start()
 	load := newLoad(t, l, d)

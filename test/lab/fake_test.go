@@ -132,7 +132,7 @@ func restoreTruth(t *testing.T, db *sql.DB, want []Expectation) {
 }
 
 func TestLeftoversOfDeadLabsAreRemoved(t *testing.T) {
-	need.Have(t, "root", os.Geteuid() == 0)
+	need.Root(t, "remove what labs leave")
 	lock(t)
 	const dead = "999999999"
 	paths := []string{filepath.Join(os.TempDir(), dirPrefix+dead)}

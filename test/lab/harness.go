@@ -59,7 +59,7 @@ type Lab struct {
 // generator is needed. Everything is undone when t ends.
 func New(t *testing.T, daemon bool) *Lab {
 	t.Helper()
-	need.Have(t, "root", os.Geteuid() == 0)
+	need.Root(t, "run the lab")
 	lock(t)
 	removeLeftovers(t)
 	l := &Lab{t: t, Dir: fmt.Sprintf("%s/%s%d", os.TempDir(), dirPrefix, os.Getpid())}
