@@ -95,6 +95,11 @@ func TestErrorLogHasOneLineAnErrorAndEscapesNothingTwice(t *testing.T) {
 		if got := h.home.text(errorLog); got != "2026-11-21 17:26:21 "+want+"\n" {
 			t.Errorf("%q: %q", text, got)
 		}
+		for _, r := range h.Window(window(), whoOf()) {
+			if n := r.GetNotice(); n != nil && sdk.Escape(n.GetText().GetValue()) != want {
+				t.Errorf("%q: the notice %q", text, n.GetText().GetValue())
+			}
+		}
 	}
 }
 

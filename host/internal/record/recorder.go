@@ -7,6 +7,7 @@ import (
 
 	"github.com/picosnitch/picosnitch/host/internal/capture"
 	"github.com/picosnitch/picosnitch/host/internal/identity"
+	"github.com/picosnitch/picosnitch/sdk"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -182,6 +183,9 @@ func (r *Recorder) errorLocked(now time.Time, key, text string) {
 		return
 	}
 	r.errors.add(errorLine(now, text))
+	if raw, err := sdk.Unescape(text); err == nil {
+		text = string(raw) // who shows a notice escapes it
+	}
 	if shown := errorText(text); shown != "" {
 		r.notices.add(noticeOf(now, wire.NoticeKind_NOTICE_ERROR, shown))
 	}
