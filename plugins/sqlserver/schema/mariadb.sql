@@ -1,5 +1,5 @@
 SET SESSION sql_mode = 'ANSI_QUOTES';
--- Tables for picosnitch's plugin sqlserver, see docs/sqlserver.md. Made by: go test ./plugins/sqlserver/internal/store -update
+-- Tables for picosnitch's plugin sqlserver, see docs/sqlserver.md. Made by: go test ./plugins/sqlserver/internal/store -run Schema -update
 
 CREATE TABLE IF NOT EXISTS "connections_other" (
   "contime" text NOT NULL,

@@ -28,7 +28,7 @@ func script(s schema, partitioned bool) string {
 			list = append(list, `CREATE TABLE IF NOT EXISTS "`+base+t.suffix+`_default" PARTITION OF "`+base+t.suffix+`" DEFAULT`)
 		}
 	}
-	return "-- Tables for picosnitch's plugin sqlserver, see docs/sqlserver.md. Made by: go test ./plugins/sqlserver/internal/store -update\n\n" +
+	return "-- Tables for picosnitch's plugin sqlserver, see docs/sqlserver.md. Made by: go test ./plugins/sqlserver/internal/store -run Schema -update\n\n" +
 		strings.Join(append(list, s.complete(base)), ";\n\n") + ";\n"
 }
 
