@@ -120,7 +120,7 @@ func (w *world) fillDisk(m move) error {
 }
 
 func (w *world) serverAway(m move) error {
-	if w.Server == nil || !w.Server.Running() {
+	if !w.Server.Running() {
 		w.Diary.once(m.Kind, "", "it is away")
 		return nil
 	}

@@ -21,7 +21,7 @@ type world struct {
 	Case    *lab.Case
 	Traffic *traffic
 	Disk    *disk
-	Server  *server // nil when the plugin for it is not there
+	Server  *server
 	Stores  []store
 	Diary   diary
 
@@ -42,7 +42,7 @@ func newWorld(t *testing.T, l *lab.Lab) *world {
 	w.Disk = newDisk(t, base)
 	w.Daemon = lab.NewDaemonOn(t, l, owner, w.Disk.Dir)
 	w.Case = lab.NewCase(t, l, w.Daemon)
-	w.build(l, base)
+	w.build(l)
 	t.Cleanup(w.tell)
 	w.Daemon.WriteConfig(w.config())
 	deed := w.Diary.begin(start, "", "")
@@ -68,7 +68,7 @@ func (w *world) tell() {
 }
 
 // build adds the plugins that the lab has not built, and says how each store is read.
-func (w *world) build(l *lab.Lab, base string) {
+func (w *world) build(l *lab.Lab) {
 	w.Helper()
 	inside := w.Case.Directory()
 	w.Stores = []store{
@@ -98,10 +98,7 @@ func (w *world) build(l *lab.Lab, base string) {
 func (w *world) config() string {
 	settings := map[string]any{
 		"DB write limit (seconds)": 1, "Desktop notifications": false, "GeoIP lookup": false, "DB text log": true,
-		"Plugins": map[string]any{"jsonl": map[string]any{"memory_mb": 64}},
-	}
-	if w.Server != nil {
-		settings["DB sql server"] = w.Server.settings()
+		"Plugins": map[string]any{"jsonl": map[string]any{"memory_mb": 64}}, "DB sql server": w.Server.settings(),
 	}
 	raw, err := json.MarshalIndent(settings, "", "  ")
 	if err != nil {
