@@ -24,7 +24,8 @@ func pluginActions() []pluginAction {
 		{"restart", "End a plugin and start it again", `End a plugin, if it runs, and start it at once. Its earlier failures are forgotten, so that one in a crash loop is tried now.
 Nothing is lost: what it has not stored waits for it.`, wire.ControlRequest_RESTART},
 		{"discard", "Give up what waits for a plugin", `Give up the records that wait for a plugin: for one whose backlog nobody wants any more. The plugin gets a gap in their
-place, in order, and error.log says how many they were. Other plugins get theirs.`, wire.ControlRequest_DISCARD},
+place, in order, and error.log says how many they were. What it is being given at that moment stays its own, and other
+plugins get theirs.`, wire.ControlRequest_DISCARD},
 		{"retry", "Hand a plugin again what it refused", `Hand a plugin the records again that it had refused, or died of, and that were set aside. They come as new records at the end
 of what waits for it. Worth a try once the plugin has been mended.`, wire.ControlRequest_RETRY},
 	}
