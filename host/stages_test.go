@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -14,7 +15,7 @@ const module = "github.com/picosnitch/picosnitch/"
 // rank is the order of the stages: a package may import what has a lower rank, never an equal or higher one.
 func rank(path string) int {
 	order := []string{
-		"sdk/proto", "sdk", "host/internal/config", "host/internal/home", "host/internal/rights", "host/internal/pidfd", "host/internal/capture", "host/internal/canary", "host/internal/unit",
+		"sdk/proto", "sdk", "sdk/dial", "host/internal/config", "host/internal/home", "host/internal/rights", "host/internal/pidfd", "host/internal/capture", "host/internal/canary", "host/internal/unit",
 		"host/internal/packages", "host/internal/helper", "host/internal/library", "host/internal/marks", "host/internal/identity", "host/internal/name", "host/internal/reverse",
 		"host/internal/record", "host/internal/live", "host/internal/journal", "host/internal/supervisor", "host/internal/api",
 		"host/internal/doctor", "host",
@@ -34,13 +35,14 @@ func forbidden() []string {
 
 type listed struct {
 	ImportPath string
+	Name       string
 	Imports    []string
 	Deps       []string
 }
 
 func list(t *testing.T, pattern string) []listed {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,Deps", pattern).Output()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Name,Imports,Deps", pattern).Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
@@ -93,6 +95,16 @@ func TestSDKImportsNothingOfOurs(t *testing.T) {
 			if strings.HasPrefix(imported, module) && !strings.HasPrefix(imported, module+"sdk") {
 				t.Errorf("%s imports %s", p.ImportPath, imported)
 			}
+		}
+	}
+}
+
+// net/rpc looks methods up by name, so that the linker keeps every method of every type: megabytes of every plugin's memory.
+func TestNoPluginLinksWhatKeepsEveryMethod(t *testing.T) {
+	t.Parallel()
+	for _, p := range append(list(t, module+"plugins/..."), list(t, module+"examples/...")...) {
+		if p.Name == "main" && slices.Contains(p.Deps, "net/rpc") {
+			t.Errorf("%s links net/rpc: does it import sdk/dial, or go-plugin?", p.ImportPath)
 		}
 	}
 }

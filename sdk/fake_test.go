@@ -114,11 +114,7 @@ func connect(t *testing.T, p Plugin) (*Client, *lockedBuffer) {
 			t.Errorf("serve: %v", err)
 		}
 	})
-	client, err := grpcPlugin{}.GRPCClient(t.Context(), nil, conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return client.(*Client), logged
+	return NewClient(conn), logged
 }
 
 func configureRequest() *wire.ConfigureRequest {

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
@@ -62,11 +61,7 @@ func frozenPlugin(t *testing.T, f frozen) *sdk.Client {
 			t.Errorf("serve: %v", err)
 		}
 	})
-	raw, err := sdk.ClientPlugin().(plugin.GRPCPlugin).GRPCClient(t.Context(), nil, conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw.(*sdk.Client)
+	return sdk.NewClient(conn)
 }
 
 // TestThisHostTalksToAFrozenPlugin calls every method of a plugin through the client that the host uses.

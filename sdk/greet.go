@@ -34,6 +34,13 @@ import (
 // The plugin's half of go-plugin's handshake, as docs/wire.md has it. That of go-plugin itself brings net/rpc, which keeps
 // every method of every type in the program: 2.5 MB of each plugin's memory.
 
+// What a host has in the environment of a plugin, so that a person who starts one by hand is told what it is. It is no
+// protection.
+const (
+	CookieKey   = "PICOSNITCH_PLUGIN"
+	CookieValue = "2d0c5b8a-picosnitch-wire"
+)
+
 // greeting is a socket that a host may connect to, and the line that tells it where and how.
 type greeting struct {
 	listener net.Listener

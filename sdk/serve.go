@@ -49,7 +49,7 @@ func serve(p Plugin, args []string) (code int) {
 	switch {
 	case len(args) > 1 && args[1] == "manifest":
 		return printManifest(os.Stdout, log, p)
-	case os.Getenv(Handshake().MagicCookieKey) != Handshake().MagicCookieValue:
+	case os.Getenv(CookieKey) != CookieValue:
 		introduce(os.Stderr, filepath.Base(args[0]), p.Describe())
 		return 2
 	}

@@ -31,7 +31,7 @@ func command(t *testing.T, plugin string, cookie bool, arguments ...string) *exe
 	cmd := exec.CommandContext(t.Context(), os.Args[0], arguments...)
 	cmd.Env = []string{asPlugin + "=" + plugin, "PLUGIN_UNIX_SOCKET_DIR=" + shortDir(t)}
 	if cookie {
-		cmd.Env = append(cmd.Env, sdk.Handshake().MagicCookieKey+"="+sdk.Handshake().MagicCookieValue)
+		cmd.Env = append(cmd.Env, sdk.CookieKey+"="+sdk.CookieValue)
 	}
 	return cmd
 }

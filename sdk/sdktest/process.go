@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/picosnitch/picosnitch/sdk"
+	"github.com/picosnitch/picosnitch/sdk/dial"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -43,8 +44,8 @@ func start(t *testing.T, o Options) *process {
 	cmd := exec.Command(o.Command[0], o.Command[1:]...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "PLUGIN_UNIX_SOCKET_DIR=" + sockets}, o.Env...)
 	p := &process{t: t, cmd: cmd, client: plugin.NewClient(&plugin.ClientConfig{
-		HandshakeConfig:  sdk.Handshake(),
-		Plugins:          plugin.PluginSet{sdk.PluginName: sdk.ClientPlugin()},
+		HandshakeConfig:  dial.Handshake(),
+		Plugins:          plugin.PluginSet{dial.PluginName: dial.Plugin()},
 		Cmd:              cmd,
 		AutoMTLS:         true,
 		SkipHostEnv:      true,
@@ -63,7 +64,7 @@ func start(t *testing.T, o Options) *process {
 	if err != nil {
 		t.Fatalf("start %q: %v\n%s", o.Command, err, stderr.text())
 	}
-	raw, err := protocol.Dispense(sdk.PluginName)
+	raw, err := protocol.Dispense(dial.PluginName)
 	if err != nil {
 		t.Fatalf("dispense: %v", err)
 	}

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 
-	"github.com/picosnitch/picosnitch/sdk"
+	"github.com/picosnitch/picosnitch/sdk/dial"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -36,8 +36,8 @@ func misbehave(name string) bool {
 	}
 	if name == "huge" {
 		plugin.Serve(&plugin.ServeConfig{
-			HandshakeConfig: sdk.Handshake(),
-			Plugins:         plugin.PluginSet{sdk.PluginName: huge{}},
+			HandshakeConfig: dial.Handshake(),
+			Plugins:         plugin.PluginSet{dial.PluginName: huge{}},
 			GRPCServer: func(o []grpc.ServerOption) *grpc.Server {
 				return grpc.NewServer(append(o, grpc.ForceServerCodecV2(hugeCodec{encoding.GetCodecV2("proto")}))...)
 			},

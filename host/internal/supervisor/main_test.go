@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == launch.Verb:
 		os.Exit(launch.Main(os.Args[2:]))
-	case os.Getenv(sdk.Handshake().MagicCookieKey) != "":
+	case os.Getenv(sdk.CookieKey) != "":
 		if os.Args[0] == pageName {
 			sdk.Serve(testPage{})
 			return

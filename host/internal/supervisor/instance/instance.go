@@ -21,6 +21,7 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/launch"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/process"
 	"github.com/picosnitch/picosnitch/sdk"
+	"github.com/picosnitch/picosnitch/sdk/dial"
 )
 
 // connectTime is allowed for the connection, on top of the handshake.
@@ -115,8 +116,8 @@ func (i *Instance) config(o Options, log *tail) *plugin.ClientConfig {
 	l := newLauncher(o, nil, "", log)
 	i.l = l
 	return &plugin.ClientConfig{
-		HandshakeConfig:  sdk.Handshake(),
-		Plugins:          plugin.PluginSet{sdk.PluginName: sdk.ClientPlugin()},
+		HandshakeConfig:  dial.Handshake(),
+		Plugins:          plugin.PluginSet{dial.PluginName: dial.Plugin()},
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		AutoMTLS:         true,
 		SkipHostEnv:      true,
@@ -154,7 +155,7 @@ func (i *Instance) connect() (err error) {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	raw, err := protocol.Dispense(sdk.PluginName)
+	raw, err := protocol.Dispense(dial.PluginName)
 	if err != nil {
 		return fmt.Errorf("dispense: %w", err)
 	}

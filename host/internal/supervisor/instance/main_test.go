@@ -27,6 +27,7 @@ import (
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/launch"
 	"github.com/picosnitch/picosnitch/host/internal/supervisor/process"
 	"github.com/picosnitch/picosnitch/sdk"
+	"github.com/picosnitch/picosnitch/sdk/dial"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -35,7 +36,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == launch.Verb {
 		os.Exit(launch.Main(os.Args[2:]))
 	}
-	if os.Getenv(sdk.Handshake().MagicCookieKey) != "" {
+	if os.Getenv(sdk.CookieKey) != "" {
 		act(os.Args[0])
 		return
 	}
@@ -130,8 +131,8 @@ func makeCertificate() string {
 
 func serve() {
 	plugin.Serve(&plugin.ServeConfig{
-		HandshakeConfig: sdk.Handshake(),
-		Plugins:         plugin.PluginSet{sdk.PluginName: served{}},
+		HandshakeConfig: dial.Handshake(),
+		Plugins:         plugin.PluginSet{dial.PluginName: served{}},
 		GRPCServer:      plugin.DefaultGRPCServer,
 	})
 }
