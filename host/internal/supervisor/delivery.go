@@ -31,8 +31,9 @@ type delivery struct {
 	suspects *journal.Suspects
 	done     chan struct{} // closed when loop has ended
 	err      error         // why the incarnation must end; valid once done is closed
-	rewinds  int
-	giveUp   func() // set while the host stops: who asks to wait is not waited for
+	rewinds  int           // in a row
+	rewound  sdk.Watermark // to which the last one went
+	giveUp   func()        // set while the host stops: who asks to wait is not waited for
 }
 
 func newDelivery(r *running) *delivery {
@@ -314,8 +315,10 @@ func (d *delivery) rewind(to *wire.Watermark) error {
 	if d.rewinds++; d.rewinds > maxRewinds {
 		return fmt.Errorf("it asks to rewind to %v/%d again and again", mark.Epoch, mark.Sequence)
 	}
+	told := d.rewinds > 1 && mark == d.rewound // a sink asks again if it gets another batch than the one that it refused
+	d.rewound = mark
 	sought := d.feed.Seek([]sdk.Watermark{mark})
-	if len(sought.Lost)+len(sought.RolledBack) > 0 { // else it gets all that it asks for, and nobody need care
+	if len(sought.Lost)+len(sought.RolledBack) > 0 && !told { // else it gets all that it asks for, and nobody need care
 		d.board.enter(d.board.state(), Event{
 			Error: fmt.Sprintf("the sink is behind: rewind to %v/%d", mark.Epoch, mark.Sequence), Sought: sought,
 		})

@@ -273,6 +273,7 @@ type memoryFeed struct {
 	batches []journal.Batch
 	at      int // index of the first not acknowledged
 	wake    chan struct{}
+	lost    []journal.Span // that Seek tells of
 }
 
 var testEpoch = sdk.Epoch{1, 2, 3}
@@ -317,7 +318,16 @@ func (f *memoryFeed) Seek(ws []sdk.Watermark) journal.Sought {
 	if len(ws) > 0 {
 		f.seek(ws[len(ws)-1].Sequence)
 	}
-	return journal.Sought{}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return journal.Sought{Lost: f.lost}
+}
+
+// lose has Seek tell of records from now on that are gone.
+func (f *memoryFeed) lose(span journal.Span) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lost = []journal.Span{span}
 }
 
 func (f *memoryFeed) seek(sequence uint64) {

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/picosnitch/picosnitch/host/internal/journal"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -258,6 +259,31 @@ func TestRewindGoesBackAndEndlessRewindsEnd(t *testing.T) {
 		synctest.Wait()
 		if len(s.started()) < 2 {
 			t.Error("a sink that rewinds for ever was not restarted")
+		}
+		s.stop()
+	})
+}
+
+func TestWhatASinkAsksForAgainIsToldAsLostOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var s *stage
+		asked := 0
+		s = play(always(fakePlugin{apply: func(_ context.Context, b *wire.Batch) (*wire.ApplyResponse, error) {
+			if asked++; asked == 2 || asked == 3 || asked == 5 {
+				s.feed.lose(journal.Span{Epoch: testEpoch, First: 1, Last: 2})
+				return rewind(2), nil
+			}
+			return acknowledge(b), nil
+		}}), 0)
+		s.feed.add(3)
+		synctest.Wait()
+		lost := 0
+		for _, e := range s.events {
+			lost += len(e.Sought.Lost)
+		}
+		if asked != 7 || lost != 2 {
+			t.Errorf("asked %d times, told %d times, want once for what it asked twice in a row, and once later", asked, lost)
 		}
 		s.stop()
 	})
