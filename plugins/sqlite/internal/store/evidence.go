@@ -20,8 +20,8 @@ const (
 	maxNamed     = 1000 // sequences named per batch
 )
 
-// Evidence makes the Merkle root of every batch again from the rows themselves, see [sdk.Witness]. Which row was changed
-// cannot be told from a root: only what is missing, or too much, is named.
+// Evidence makes the Merkle root of every batch again from the rows themselves, see [sdk.Witness]. Which flow was changed
+// cannot be told from a root: only what is missing, or too much, is named, and what is kept whole beside its columns.
 func (s *Store) Evidence(ctx context.Context, r *wire.EvidenceRequest, page func(*wire.EvidencePage) error) error {
 	return s.reading(ctx, func(tx *sql.Tx) error {
 		out := &wire.EvidencePage{}
