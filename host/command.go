@@ -79,7 +79,11 @@ func (c *call) run(ctx context.Context, args []string) int {
 	if err == nil {
 		return exitOK
 	}
-	if text := err.Error(); text != "" {
+	text := err.Error()
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		text = "interrupted"
+	}
+	if text != "" {
 		fmt.Fprintf(c.errs, "picosnitch: %s\n", oneLine(text))
 	}
 	if exit := (*exitError)(nil); errors.As(err, &exit) {

@@ -335,6 +335,17 @@ func TestVerifyNamesWhatIsMissingOrAltered(t *testing.T) {
 	}
 }
 
+func TestWhoInterruptsAVerbIsToldJustThat(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c, _, errs := testCall(t)
+	if code := c.run(ctx, []string{"verify", "--run-dir", keepArchive(t, &archive{})}); code != exitFailure || errs.String() != "picosnitch: interrupted\n" {
+		t.Errorf("exit code %d, %q", code, errs.String())
+	}
+}
+
 func same(b []*wire.BatchEvidence) []*wire.BatchEvidence { return b }
 
 func TestWithoutDaemonAndHistoryTheCareOfAStoreSaysSo(t *testing.T) {
