@@ -143,8 +143,9 @@ static __always_inline int sctp_sent(struct __sk_buff *skb, __u32 offset, __u16 
 }
 
 /*
- * A packet that leaves a raw, ICMP or one-to-many SCTP socket, in the context of its sender: no hook names the address that the call gave,
- * the packet does. It is noted with the socket, not the thread: the kernel's own ICMP answers leave in anybody's context.
+ * A packet that leaves a raw, ICMP or one-to-many SCTP socket, in the context of its sender: no hook names the address that
+ * the call gave, the packet does. It is noted with the socket, not the thread: the kernel's own ICMP answers leave in
+ * anybody's context.
  */
 static __always_inline void on_departure(struct __sk_buff *skb, struct bpf_sock *sk)
 {

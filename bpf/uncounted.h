@@ -13,7 +13,9 @@
 #define XDP_RX_RING 1
 #define XDP_TX_RING 2
 #define OPTION_PAGE 4096
-#define TUN_DEVICE ((10 << 20) | 200) /* misc device 200, as the kernel writes it */
+#define TUN_MAJOR 10
+#define TUN_MINOR 200
+#define TUN_DEVICE (TUN_MAJOR << 20 | TUN_MINOR) /* as the kernel writes it */
 
 static __always_inline void uncounted(struct task_struct *task, __u32 way)
 {
@@ -57,9 +59,6 @@ static __always_inline int on_register(unsigned int operation)
 		uncounted(bpf_get_current_task_btf(), UNCOUNTED_RECEIVE_ZC);
 	return 0;
 }
-
-#define TUN_MAJOR 10
-#define TUN_MINOR 200
 
 /* Somebody opens a device. It is always allowed. */
 static __always_inline int on_device(struct bpf_cgroup_dev_ctx *ctx)
