@@ -320,7 +320,7 @@ func (d *delivery) rewind(to *wire.Watermark) error {
 	sought := d.feed.Seek([]sdk.Watermark{mark})
 	if len(sought.Lost)+len(sought.RolledBack) > 0 && !told { // else it gets all that it asks for, and nobody need care
 		d.board.enter(d.board.state(), Event{
-			Error: fmt.Sprintf("the sink is behind: rewind to %v/%d", mark.Epoch, mark.Sequence), Sought: sought,
+			Error: fmt.Sprintf("it lacks what it had from record %d of run %v on, and gets again what is still kept", mark.Sequence+1, mark.Epoch), Sought: sought,
 		})
 	}
 	return nil
