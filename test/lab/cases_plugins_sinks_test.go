@@ -133,11 +133,13 @@ func fourSinks(t *testing.T, l *Lab) {
 	sinks := []string{"jsonl", "python-sink", "sqlite", "textlog"}
 	d.wantRunning(sinks...)
 	v := newConversation(c)
+	killed := map[string]int{} // whose end the host may not have told yet
 	for round := range Size(4, 1) {
 		for i, name := range sinks {
-			p := d.WaitPlugin(name, PluginStatus.Running)
+			p := d.WaitPlugin(name, func(p PluginStatus) bool { return p.Running() && p.Pid != killed[name] })
 			v.exchange(1000*round + 100*i + 1)
 			killProcess(t, p.Pid)
+			killed[name] = p.Pid
 			v.exchange(1000*round + 100*i + 2)
 		}
 		if round%2 == 1 {
