@@ -22,6 +22,7 @@ cache=${XDG_CACHE_HOME:-/var/cache}/picosnitch-kernels
 command=${PICOSNITCH_BIN:-$tree/bin/picosnitch}
 go=${GO:-go}
 limit=${LAB_LIMIT:-720}
+silence=240 # seconds; a case that waits for its rows gives up before
 
 die() {
 	echo "test-kernels: $*" >&2
@@ -115,19 +116,39 @@ make_initrd() {
 # boot KERNEL-DIRECTORY OUT: runs the guest, at most $limit seconds, and shows each case as it ends.
 boot() {
 	: >"$2/lab.log"
+	rm -f "$work"/monitor.*
+	mkfifo "$work/monitor.in" "$work/monitor.out"
 	# shellcheck disable=SC2086
-	nice timeout -k 5 "$limit" $emulator -accel tcg,thread=multi -smp 2 -m 3072 -display none -monitor none -nic none -no-reboot \
-		-kernel "$1/vmlinuz" -initrd "$work/initrd.gz" \
-		-append "console=$console panic=-1 oops=panic quiet" -serial "file:$2/console.log" \
+	nice timeout -k 5 "$limit" $emulator -accel tcg,thread=multi -smp 2 -m 3072 -display none -nic none -no-reboot \
+		-chardev "pipe,id=monitor,path=$work/monitor" -mon monitor -kernel "$1/vmlinuz" -initrd "$work/initrd.gz" \
+		-append "console=$console panic=-1 oops=panic quiet sysrq_always_enabled" -serial "file:$2/console.log" \
 		-fsdev local,id=host,path="$root",security_model=none,readonly=on,multidevs=remap \
 		-device virtio-9p-pci,fsdev=host,mount_tag=host \
 		-fsdev local,id=out,path="$2",security_model=none -device virtio-9p-pci,fsdev=out,mount_tag=out \
 		</dev/null &
 	machine=$!
+	watch "$machine" "$2" &
+	watcher=$!
 	shown='s/^ *--- \(.*: TestLab\/.*\)/  \1/p'
 	[ -z "$guest_command" ] || shown=p
 	tail -n +1 -s 1 -f --pid="$machine" "$2/lab.log" | sed -u -n "$shown" || true
 	wait "$machine" || echo "qemu: exit code $? (124: stopped after $limit s)"
+	wait "$watcher" || true
+}
+
+# watch MACHINE OUT: ends a guest that has said nothing for so long that it can only hang, and has it say before where it
+# is: its kernel's tasks go to the console. Guest.sh does the same, earlier, for a lab that hangs while its kernel lives.
+watch() {
+	while sleep 5 && kill -0 "$1" 2>/dev/null; do
+		[ $(($(date +%s) - $(stat -c %Y "$2/lab.log"))) -gt $((silence + 60)) ] || continue
+		echo "kernel $(cat "$2/kernel" 2>/dev/null): nothing for $((silence + 60)) s: ended" | tee "$2/hung"
+		for line in "sendkey alt-sysrq-9" "sendkey alt-sysrq-l" "sendkey alt-sysrq-t" "info registers -a"; do
+			echo "$line"
+			sleep 5
+		done >"$work/monitor.in"
+		timeout 1 cat "$work/monitor.out" >"$2/monitor.log" || true
+		kill "$1"
+	done
 }
 
 # judge OUT: succeeds if the guest came to its end, every case passed and there was one.
@@ -151,6 +172,22 @@ judge() {
 judge_programs() {
 	[ -e "$1/programs" ] && sed 's/^/  program /' "$1/programs" | cut -c -200
 	[ "$(cat "$1/programs.status" 2>/dev/null)" = 0 ]
+}
+
+# verdict OUT: in a few lines, which cases failed and, of a guest that did not come to its end, which were running.
+verdict() {
+	release=$(cat "$1/kernel" 2>/dev/null || echo "not booted")
+	echo "kernel $release: exit status $(cat "$1/status" 2>/dev/null || echo "none, $(tail -n 1 "$1/console.log" | tr -cd '[:print:]' | cut -c -100)")"
+	[ ! -e "$1/hung" ] || cat "$1/hung"
+	echo "failed: $(sed -n 's/^FAIL\t\([^\t]*\).*/\1/p' "$1/cases" | head -n 8 | paste -s -d ' ')"
+	echo "not ended: $(running "$1" | tail -n 8 | paste -s -d ' ')"
+}
+
+# running OUT: the cases that began and did not end.
+running() {
+	awk -F '\t' 'FNR == NR { ended[$2] = 1; next } !($1 in ended) && !($1 in shown) { shown[$1] = 1; print $1 }' "$1/cases" - <<-END
+		$(sed -n 's/^=== CONT  TestLab\/\(shared\/cases\|own\)\/\(.*\)$/\2/p' "$1/lab.log")
+	END
 }
 
 # explain OUT: what a person needs to see of a guest that failed.
@@ -227,6 +264,7 @@ run() {
 	release=$(ls "$kernel/lib/modules")
 	out=$cache/results/$1
 	build_for "$arch"
+	[ ! -d "$out" ] || [ "$(cat "$out/status" 2>/dev/null)" = 0 ] || { rm -rf "$out.failed" && mv "$out" "$out.failed"; }
 	rm -rf "$out"
 	mkdir -p "$out"
 	cp "$here/guest.sh" "$out/guest.sh"
@@ -269,5 +307,8 @@ export CGO_ENABLED=0
 failed=
 for s in $series; do
 	run "$s" || failed="$failed $s"
+done
+for s in $failed; do
+	[ -n "$guest_command" ] || verdict "$cache/results/$s" | sed 's/^/test-kernels: /'
 done
 [ -z "$failed" ] || die "failed on kernel$failed"
