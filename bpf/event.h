@@ -8,7 +8,7 @@
 
 #include "kernel.h"
 
-#define LAYOUT 4
+#define LAYOUT 5
 
 /* A process instance: one program image run by one process of this boot. */
 struct process_key {

@@ -6,33 +6,12 @@
  */
 #pragma once
 
-#include "transfer.h"
+#include "call.h"
 #include "resolve.h"
 
 struct msghdr {
 	void *msg_name;
 } __attribute__((preserve_access_index));
-
-/* A call under way. */
-struct call {
-	__u64 socket; /* struct sock */
-	__u32 flags;
-	__u32 pad;
-};
-
-#define CALL_SENDS (1ULL << 31) /* no thread has a number as high */
-
-/*
- * Inserted where a call begins, deleted where it ends: one to send and one to receive for each thread. Full, or an end that
- * was not seen (more calls wait than the kernel has room for): LOSS_CALL.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
-	__type(key, __u64); /* pid_tgid, CALL_SENDS */
-	__type(value, struct call);
-} calls SEC(".maps");
 
 #define SOCKET_COPY 2048
 

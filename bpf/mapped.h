@@ -57,6 +57,12 @@ static __always_inline int takes_mapped_now(struct task_struct *task)
 	return BPF_CORE_READ(request, opcode) == IORING_OP_SPLICE;
 }
 
+/* Whether the reader has come past the FIN, which takes a number but is no byte. */
+static __always_inline int past_end(struct tcp_sock *tcp, struct sock *sk)
+{
+	return (sk->__sk_common.skc_flags & SOCK_DONE_BIT) && tcp->copied_seq == tcp->rcv_nxt;
+}
+
 /* How far the reader has come since the last look, without the FIN, which no call returned. */
 static __always_inline __u32 advance(struct socket_state *state, struct tcp_sock *tcp, struct sock *sk)
 {
@@ -68,7 +74,7 @@ static __always_inline __u32 advance(struct socket_state *state, struct tcp_sock
 		state->following = 1;
 		return 0;
 	}
-	if (step && !state->finished && (sk->__sk_common.skc_flags & SOCK_DONE_BIT) && copied == tcp->rcv_nxt) {
+	if (step && !state->finished && past_end(tcp, sk)) {
 		state->finished = 1;
 		step--;
 	}

@@ -9,6 +9,7 @@
 #include "flow.h"
 #include "transfer.h"
 #include "mapped.h"
+#include "call.h"
 #include "state.h"
 #include "process.h"
 #include "exec.h"
@@ -68,13 +69,13 @@ int BPF_PROG(packet_copy, const struct sk_buff *skb, int length)
 SEC("fexit/inet_sendmsg")
 int BPF_PROG(inet_send, struct socket *socket, struct msghdr *message, __u64 size, int length)
 {
-	return on_send(socket->sk, length);
+	return on_sent(socket->sk, length);
 }
 
 SEC("fexit/inet6_sendmsg")
 int BPF_PROG(inet6_send, struct socket *socket, struct msghdr *message, __u64 size, int length)
 {
-	return on_send(socket->sk, length);
+	return on_sent(socket->sk, length);
 }
 
 SEC("fexit/inet_sendpage")
@@ -86,32 +87,82 @@ int BPF_PROG(inet_sendpage, struct socket *socket, struct page *page, int offset
 SEC("fexit/packet_sendmsg")
 int BPF_PROG(packet_send, struct socket *socket, struct msghdr *message, __u64 size, int length)
 {
-	return on_send(socket->sk, length);
+	return on_sent(socket->sk, length);
 }
 
 SEC("fexit/inet_recvmsg")
 int BPF_PROG(inet_receive, struct socket *socket, struct msghdr *message, __u64 size, int flags, int length)
 {
-	return on_receive(socket->sk, length, flags);
+	return on_received(socket->sk, length, flags);
 }
 
 SEC("fexit/inet6_recvmsg")
 int BPF_PROG(inet6_receive, struct socket *socket, struct msghdr *message, __u64 size, int flags, int length)
 {
-	return on_receive(socket->sk, length, flags);
+	return on_received(socket->sk, length, flags);
 }
 
 /* Raw and ICMP sockets of IPv6. */
 SEC("fexit/sock_common_recvmsg")
 int BPF_PROG(common_receive, struct socket *socket, struct msghdr *message, __u64 size, int flags, int length)
 {
-	return internet(socket->sk->__sk_common.skc_family) ? on_receive(socket->sk, length, flags) : 0;
+	return internet(socket->sk->__sk_common.skc_family) ? on_received(socket->sk, length, flags) : 0;
 }
 
 SEC("fexit/packet_recvmsg")
 int BPF_PROG(packet_receive, struct socket *socket, struct msghdr *message, __u64 size, int flags, int length)
 {
-	return on_receive(socket->sk, length, flags);
+	return on_received(socket->sk, length, flags);
+}
+
+/* Where those calls begin: the kernel leaves out the end of one that waits while such programs come and go. */
+SEC("fentry/inet_sendmsg")
+int BPF_PROG(inet_send_begin, struct socket *socket)
+{
+	return on_begin(socket->sk, CALL_SENDS);
+}
+
+SEC("fentry/inet6_sendmsg")
+int BPF_PROG(inet6_send_begin, struct socket *socket)
+{
+	return on_begin(socket->sk, CALL_SENDS);
+}
+
+SEC("fentry/packet_sendmsg")
+int BPF_PROG(packet_send_begin, struct socket *socket)
+{
+	return on_begin(socket->sk, CALL_SENDS);
+}
+
+SEC("fentry/inet_recvmsg")
+int BPF_PROG(inet_receive_begin, struct socket *socket)
+{
+	return on_begin(socket->sk, 0);
+}
+
+SEC("fentry/inet6_recvmsg")
+int BPF_PROG(inet6_receive_begin, struct socket *socket)
+{
+	return on_begin(socket->sk, 0);
+}
+
+SEC("fentry/sock_common_recvmsg")
+int BPF_PROG(common_receive_begin, struct socket *socket)
+{
+	return internet(socket->sk->__sk_common.skc_family) ? on_begin(socket->sk, 0) : 0;
+}
+
+SEC("fentry/packet_recvmsg")
+int BPF_PROG(packet_receive_begin, struct socket *socket)
+{
+	return on_begin(socket->sk, 0);
+}
+
+/* What a receive has taken by then. */
+SEC("tp_btf/tcp_rcv_space_adjust")
+int BPF_PROG(tcp_taken, struct sock *sk)
+{
+	return on_taken(sk);
 }
 
 /* In a module: attached if it was there when the host started. */
@@ -368,6 +419,8 @@ int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(process_exit, struct task_struct *task)
 {
+	forget_call(0);
+	forget_call(CALL_SENDS);
 	return on_exit(task);
 }
 

@@ -207,6 +207,7 @@ func life() []path {
 	return []path{
 		{"before-start", "processes and sockets older than the daemon"},
 		{"kill-plugin", "the store is killed under load"},
+		{"calls-under-way", "calls that wait while another daemon comes and goes"},
 		{"kill-host", "the daemon is killed and started again"},
 		{"kill-host-mayfly", "what lives and dies while the daemon is down"},
 		{"stop-under-load", "stopped under load"},

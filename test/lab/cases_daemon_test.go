@@ -26,6 +26,7 @@ func own() []ownScenario {
 	return []ownScenario{
 		{"before-start", beforeStart},
 		{"kill-plugin", killPlugin},
+		{"calls-under-way", callsUnderWay},
 		{"kill-host", killHost},
 		{"kill-host-mayfly", killHostMayfly},
 		{"stop-under-load", stopUnderLoad},

@@ -96,6 +96,33 @@ func killProcess(t *testing.T, pid int) {
 	}
 }
 
+// callsUnderWay has another daemon come and go while calls wait for bytes, at places of the kernel where ours is too. The
+// calls are counted when they end; where the kernel leaves out their ends, a gap accounts for each datagram.
+func callsUnderWay(t *testing.T, l *Lab) {
+	d, other := NewDaemon(t, l, 0), NewDaemon(t, l, 0)
+	d.Start()
+	stream, datagrams := NewCase(t, l, d), NewCase(t, l, d)
+	datagrams.dir += "-datagrams"
+	for _, c := range []*Case{stream, datagrams} {
+		v := newConversation(c)
+		for i, change := range []func(){other.Start, other.Stop} {
+			receive := script.Command{Do: script.Receive, Name: "t", Bytes: 50 + i}
+			if c == datagrams {
+				receive = script.Command{Do: script.Receive, Name: "u", Times: 1}
+			}
+			received := v.server.Later(receive)
+			change()
+			v.client.Send(receive.Name, 50+i, 1)
+			received()
+		}
+		v.exchange(7) // the next calls of the same threads
+		v.finish()
+	}
+	stream.Check()
+	datagrams.CheckReceives("end of a call not seen")
+	d.Stop()
+}
+
 // killHost kills the daemon right after bytes moved, most likely between two drains, and starts it again. What moved
 // while it ran is exact; nothing moves while it is down.
 func killHost(t *testing.T, l *Lab) {

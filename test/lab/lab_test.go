@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -103,7 +104,7 @@ func TestLab(t *testing.T) {
 		d.Stop() // compares every case once more
 	})
 	t.Run("own", func(t *testing.T) {
-		seats := make(chan struct{}, Size(4, 2)) // daemons at once
+		seats := make(chan struct{}, seats())
 		for _, s := range own() {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()
@@ -129,6 +130,16 @@ func TestLab(t *testing.T) {
 	if err := record.write(); err != nil {
 		t.Error(err)
 	}
+}
+
+// seats is how many daemons may run at once. Where fexit counts, one that attaches has others miss what calls under way
+// have moved, and say so: nothing that a case expects.
+func seats() int {
+	symbols, err := os.ReadFile("/proc/kallsyms")
+	if err != nil || !bytes.Contains(symbols, []byte(" __traceiter_sock_recv_length\n")) {
+		return 1
+	}
+	return Size(4, 2)
 }
 
 // volumeOutcome is that of a case which passed, or was skipped for its size.

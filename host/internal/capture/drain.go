@@ -221,6 +221,7 @@ func (k *Kernel) window(o *objects, c *converter, generation uint64, began, ende
 	if w.Losses, err = k.losses.since(); err != nil {
 		return nil, err
 	}
+	w.Losses, k.owed = append(w.Losses, k.owed...), nil
 	w.Position = Position{BootID: k.bootID, Generation: generation, Losses: k.losses.totals()}
 	return w, nil
 }

@@ -68,14 +68,16 @@ func hooks() []hook {
 		{"bytes received", true, []way{
 			{name: "tracepoint", programs: []string{kernelProgSockReceive}},
 			{name: "fexit", programs: []string{kernelProgInetReceive, kernelProgInet6Receive}, optional: []string{
-				kernelProgCommonReceive, kernelProgPacketReceive, kernelProgVsockReceive, kernelProgVsockReceiveDatagram, kernelProgOtherReceive}},
+				kernelProgCommonReceive, kernelProgPacketReceive, kernelProgVsockReceive, kernelProgVsockReceiveDatagram, kernelProgOtherReceive,
+				kernelProgInetReceiveBegin, kernelProgInet6ReceiveBegin, kernelProgCommonReceiveBegin, kernelProgPacketReceiveBegin, kernelProgTcpTaken}},
 			{name: "kprobe", programs: []string{kernelProgInetRecvIn, kernelProgInetRecvOut, kernelProgInet6RecvIn, kernelProgInet6RecvOut},
 				optional: []string{kernelProgCommonRecvIn, kernelProgCommonRecvOut, kernelProgUdpConsumed}},
 		}},
 		{"bytes sent", true, []way{
 			{name: "tracepoint", programs: []string{kernelProgSockSend}},
 			{name: "fexit", programs: []string{kernelProgInetSend, kernelProgInet6Send}, optional: []string{
-				kernelProgInetSendpage, kernelProgPacketSend, kernelProgVsockSend, kernelProgVsockSendDatagram, kernelProgOtherSend}},
+				kernelProgInetSendpage, kernelProgPacketSend, kernelProgVsockSend, kernelProgVsockSendDatagram, kernelProgOtherSend,
+				kernelProgInetSendBegin, kernelProgInet6SendBegin, kernelProgPacketSendBegin}},
 			{name: "kprobe", programs: []string{kernelProgInetSendIn, kernelProgInetSendOut, kernelProgInet6SendIn, kernelProgInet6SendOut},
 				optional: []string{kernelProgSendpageIn, kernelProgSendpageOut}},
 		}},
@@ -97,6 +99,8 @@ func (a attachments) available(p *ebpf.ProgramSpec) error {
 	switch {
 	case slices.Contains(a.lacks, kind), slices.Contains(a.lacks, target), strings.HasSuffix(kind, "probe") && !a.probed(target):
 		return errAbsent
+	case kind == "fentry":
+		return a.available(&ebpf.ProgramSpec{SectionName: "fexit/" + target}) // the kernel has both, or neither
 	case kind == "tp_btf" && a.kernel.TypeByName("btf_trace_"+target, &trace) != nil, kind == "fexit" && !a.function(target):
 		return errAbsent
 	case kind == "fexit":

@@ -29,6 +29,7 @@ type Kernel struct {
 	events  *ringbuf.Reader
 	record  ringbuf.Record
 	losses  *lossLedger
+	owed    []Loss // for the next window
 
 	continued bool
 

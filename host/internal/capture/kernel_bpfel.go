@@ -17,6 +17,8 @@ type kernelCall struct {
 	_      structs.HostLayout
 	Socket uint64
 	Flags  uint32
+	Copied uint32
+	Taken  uint32
 	Pad    uint32
 }
 
@@ -343,6 +345,7 @@ const (
 	kernelProgArrive               = "arrive"
 	kernelProgAsk                  = "ask"
 	kernelProgCommonReceive        = "common_receive"
+	kernelProgCommonReceiveBegin   = "common_receive_begin"
 	kernelProgCommonRecvIn         = "common_recv_in"
 	kernelProgCommonRecvOut        = "common_recv_out"
 	kernelProgDepart               = "depart"
@@ -350,15 +353,19 @@ const (
 	kernelProgExistingTasks        = "existing_tasks"
 	kernelProgFileKeys             = "file_keys"
 	kernelProgInet6Receive         = "inet6_receive"
+	kernelProgInet6ReceiveBegin    = "inet6_receive_begin"
 	kernelProgInet6RecvIn          = "inet6_recv_in"
 	kernelProgInet6RecvOut         = "inet6_recv_out"
 	kernelProgInet6Send            = "inet6_send"
+	kernelProgInet6SendBegin       = "inet6_send_begin"
 	kernelProgInet6SendIn          = "inet6_send_in"
 	kernelProgInet6SendOut         = "inet6_send_out"
 	kernelProgInetReceive          = "inet_receive"
+	kernelProgInetReceiveBegin     = "inet_receive_begin"
 	kernelProgInetRecvIn           = "inet_recv_in"
 	kernelProgInetRecvOut          = "inet_recv_out"
 	kernelProgInetSend             = "inet_send"
+	kernelProgInetSendBegin        = "inet_send_begin"
 	kernelProgInetSendIn           = "inet_send_in"
 	kernelProgInetSendOut          = "inet_send_out"
 	kernelProgInetSendpage         = "inet_sendpage"
@@ -370,7 +377,9 @@ const (
 	kernelProgPacketCopy           = "packet_copy"
 	kernelProgPacketQueue          = "packet_queue"
 	kernelProgPacketReceive        = "packet_receive"
+	kernelProgPacketReceiveBegin   = "packet_receive_begin"
 	kernelProgPacketSend           = "packet_send"
+	kernelProgPacketSendBegin      = "packet_send_begin"
 	kernelProgProcessExec          = "process_exec"
 	kernelProgProcessExit          = "process_exit"
 	kernelProgProcessFork          = "process_fork"
@@ -390,6 +399,7 @@ const (
 	kernelProgTcpEvent             = "tcp_event"
 	kernelProgTcpSpace             = "tcp_space"
 	kernelProgTcpSpaceBeside       = "tcp_space_beside"
+	kernelProgTcpTaken             = "tcp_taken"
 	kernelProgTold                 = "told"
 	kernelProgUdpConsumed          = "udp_consumed"
 	kernelProgVsockReceive         = "vsock_receive"
@@ -455,6 +465,7 @@ type kernelProgramSpecs struct {
 	Arrive               *ebpf.ProgramSpec `ebpf:"arrive"`
 	Ask                  *ebpf.ProgramSpec `ebpf:"ask"`
 	CommonReceive        *ebpf.ProgramSpec `ebpf:"common_receive"`
+	CommonReceiveBegin   *ebpf.ProgramSpec `ebpf:"common_receive_begin"`
 	CommonRecvIn         *ebpf.ProgramSpec `ebpf:"common_recv_in"`
 	CommonRecvOut        *ebpf.ProgramSpec `ebpf:"common_recv_out"`
 	Depart               *ebpf.ProgramSpec `ebpf:"depart"`
@@ -462,15 +473,19 @@ type kernelProgramSpecs struct {
 	ExistingTasks        *ebpf.ProgramSpec `ebpf:"existing_tasks"`
 	FileKeys             *ebpf.ProgramSpec `ebpf:"file_keys"`
 	Inet6Receive         *ebpf.ProgramSpec `ebpf:"inet6_receive"`
+	Inet6ReceiveBegin    *ebpf.ProgramSpec `ebpf:"inet6_receive_begin"`
 	Inet6RecvIn          *ebpf.ProgramSpec `ebpf:"inet6_recv_in"`
 	Inet6RecvOut         *ebpf.ProgramSpec `ebpf:"inet6_recv_out"`
 	Inet6Send            *ebpf.ProgramSpec `ebpf:"inet6_send"`
+	Inet6SendBegin       *ebpf.ProgramSpec `ebpf:"inet6_send_begin"`
 	Inet6SendIn          *ebpf.ProgramSpec `ebpf:"inet6_send_in"`
 	Inet6SendOut         *ebpf.ProgramSpec `ebpf:"inet6_send_out"`
 	InetReceive          *ebpf.ProgramSpec `ebpf:"inet_receive"`
+	InetReceiveBegin     *ebpf.ProgramSpec `ebpf:"inet_receive_begin"`
 	InetRecvIn           *ebpf.ProgramSpec `ebpf:"inet_recv_in"`
 	InetRecvOut          *ebpf.ProgramSpec `ebpf:"inet_recv_out"`
 	InetSend             *ebpf.ProgramSpec `ebpf:"inet_send"`
+	InetSendBegin        *ebpf.ProgramSpec `ebpf:"inet_send_begin"`
 	InetSendIn           *ebpf.ProgramSpec `ebpf:"inet_send_in"`
 	InetSendOut          *ebpf.ProgramSpec `ebpf:"inet_send_out"`
 	InetSendpage         *ebpf.ProgramSpec `ebpf:"inet_sendpage"`
@@ -482,7 +497,9 @@ type kernelProgramSpecs struct {
 	PacketCopy           *ebpf.ProgramSpec `ebpf:"packet_copy"`
 	PacketQueue          *ebpf.ProgramSpec `ebpf:"packet_queue"`
 	PacketReceive        *ebpf.ProgramSpec `ebpf:"packet_receive"`
+	PacketReceiveBegin   *ebpf.ProgramSpec `ebpf:"packet_receive_begin"`
 	PacketSend           *ebpf.ProgramSpec `ebpf:"packet_send"`
+	PacketSendBegin      *ebpf.ProgramSpec `ebpf:"packet_send_begin"`
 	ProcessExec          *ebpf.ProgramSpec `ebpf:"process_exec"`
 	ProcessExit          *ebpf.ProgramSpec `ebpf:"process_exit"`
 	ProcessFork          *ebpf.ProgramSpec `ebpf:"process_fork"`
@@ -502,6 +519,7 @@ type kernelProgramSpecs struct {
 	TcpEvent             *ebpf.ProgramSpec `ebpf:"tcp_event"`
 	TcpSpace             *ebpf.ProgramSpec `ebpf:"tcp_space"`
 	TcpSpaceBeside       *ebpf.ProgramSpec `ebpf:"tcp_space_beside"`
+	TcpTaken             *ebpf.ProgramSpec `ebpf:"tcp_taken"`
 	Told                 *ebpf.ProgramSpec `ebpf:"told"`
 	UdpConsumed          *ebpf.ProgramSpec `ebpf:"udp_consumed"`
 	VsockReceive         *ebpf.ProgramSpec `ebpf:"vsock_receive"`
@@ -649,6 +667,7 @@ type kernelPrograms struct {
 	Arrive               *ebpf.Program `ebpf:"arrive"`
 	Ask                  *ebpf.Program `ebpf:"ask"`
 	CommonReceive        *ebpf.Program `ebpf:"common_receive"`
+	CommonReceiveBegin   *ebpf.Program `ebpf:"common_receive_begin"`
 	CommonRecvIn         *ebpf.Program `ebpf:"common_recv_in"`
 	CommonRecvOut        *ebpf.Program `ebpf:"common_recv_out"`
 	Depart               *ebpf.Program `ebpf:"depart"`
@@ -656,15 +675,19 @@ type kernelPrograms struct {
 	ExistingTasks        *ebpf.Program `ebpf:"existing_tasks"`
 	FileKeys             *ebpf.Program `ebpf:"file_keys"`
 	Inet6Receive         *ebpf.Program `ebpf:"inet6_receive"`
+	Inet6ReceiveBegin    *ebpf.Program `ebpf:"inet6_receive_begin"`
 	Inet6RecvIn          *ebpf.Program `ebpf:"inet6_recv_in"`
 	Inet6RecvOut         *ebpf.Program `ebpf:"inet6_recv_out"`
 	Inet6Send            *ebpf.Program `ebpf:"inet6_send"`
+	Inet6SendBegin       *ebpf.Program `ebpf:"inet6_send_begin"`
 	Inet6SendIn          *ebpf.Program `ebpf:"inet6_send_in"`
 	Inet6SendOut         *ebpf.Program `ebpf:"inet6_send_out"`
 	InetReceive          *ebpf.Program `ebpf:"inet_receive"`
+	InetReceiveBegin     *ebpf.Program `ebpf:"inet_receive_begin"`
 	InetRecvIn           *ebpf.Program `ebpf:"inet_recv_in"`
 	InetRecvOut          *ebpf.Program `ebpf:"inet_recv_out"`
 	InetSend             *ebpf.Program `ebpf:"inet_send"`
+	InetSendBegin        *ebpf.Program `ebpf:"inet_send_begin"`
 	InetSendIn           *ebpf.Program `ebpf:"inet_send_in"`
 	InetSendOut          *ebpf.Program `ebpf:"inet_send_out"`
 	InetSendpage         *ebpf.Program `ebpf:"inet_sendpage"`
@@ -676,7 +699,9 @@ type kernelPrograms struct {
 	PacketCopy           *ebpf.Program `ebpf:"packet_copy"`
 	PacketQueue          *ebpf.Program `ebpf:"packet_queue"`
 	PacketReceive        *ebpf.Program `ebpf:"packet_receive"`
+	PacketReceiveBegin   *ebpf.Program `ebpf:"packet_receive_begin"`
 	PacketSend           *ebpf.Program `ebpf:"packet_send"`
+	PacketSendBegin      *ebpf.Program `ebpf:"packet_send_begin"`
 	ProcessExec          *ebpf.Program `ebpf:"process_exec"`
 	ProcessExit          *ebpf.Program `ebpf:"process_exit"`
 	ProcessFork          *ebpf.Program `ebpf:"process_fork"`
@@ -696,6 +721,7 @@ type kernelPrograms struct {
 	TcpEvent             *ebpf.Program `ebpf:"tcp_event"`
 	TcpSpace             *ebpf.Program `ebpf:"tcp_space"`
 	TcpSpaceBeside       *ebpf.Program `ebpf:"tcp_space_beside"`
+	TcpTaken             *ebpf.Program `ebpf:"tcp_taken"`
 	Told                 *ebpf.Program `ebpf:"told"`
 	UdpConsumed          *ebpf.Program `ebpf:"udp_consumed"`
 	VsockReceive         *ebpf.Program `ebpf:"vsock_receive"`
@@ -709,6 +735,7 @@ func (p *kernelPrograms) Close() error {
 		p.Arrive,
 		p.Ask,
 		p.CommonReceive,
+		p.CommonReceiveBegin,
 		p.CommonRecvIn,
 		p.CommonRecvOut,
 		p.Depart,
@@ -716,15 +743,19 @@ func (p *kernelPrograms) Close() error {
 		p.ExistingTasks,
 		p.FileKeys,
 		p.Inet6Receive,
+		p.Inet6ReceiveBegin,
 		p.Inet6RecvIn,
 		p.Inet6RecvOut,
 		p.Inet6Send,
+		p.Inet6SendBegin,
 		p.Inet6SendIn,
 		p.Inet6SendOut,
 		p.InetReceive,
+		p.InetReceiveBegin,
 		p.InetRecvIn,
 		p.InetRecvOut,
 		p.InetSend,
+		p.InetSendBegin,
 		p.InetSendIn,
 		p.InetSendOut,
 		p.InetSendpage,
@@ -736,7 +767,9 @@ func (p *kernelPrograms) Close() error {
 		p.PacketCopy,
 		p.PacketQueue,
 		p.PacketReceive,
+		p.PacketReceiveBegin,
 		p.PacketSend,
+		p.PacketSendBegin,
 		p.ProcessExec,
 		p.ProcessExit,
 		p.ProcessFork,
@@ -756,6 +789,7 @@ func (p *kernelPrograms) Close() error {
 		p.TcpEvent,
 		p.TcpSpace,
 		p.TcpSpaceBeside,
+		p.TcpTaken,
 		p.Told,
 		p.UdpConsumed,
 		p.VsockReceive,

@@ -18,7 +18,7 @@ import (
 // its programs know.
 func mapNames() []string {
 	return []string{
-		kernelMapDesks, kernelMapEvents, kernelMapFlowMaps, kernelMapFlows0, kernelMapFlows1, kernelMapLongTexts, kernelMapLosses,
+		kernelMapCalls, kernelMapDesks, kernelMapEvents, kernelMapFlowMaps, kernelMapFlows0, kernelMapFlows1, kernelMapLongTexts, kernelMapLosses,
 		kernelMapAbouts, kernelMapQuestions, kernelMapOwnerMaps, kernelMapOwners0, kernelMapOwners1, kernelMapProcesses, kernelMapScratches,
 		kernelMapSockets, kernelMapThreads, kernelMapUsersMade, kernelMapUsersRemoved,
 	}
@@ -66,7 +66,7 @@ func prepare(o *Options) (*ebpf.CollectionSpec, uint64, error) {
 }
 
 // layout is LAYOUT of event.h: maps of another one cannot be read.
-const layout = 4
+const layout = 5
 
 // versionDir is where the pins of a version lie.
 func versionDir(root string, tag uint64) string {

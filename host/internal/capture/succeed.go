@@ -64,6 +64,9 @@ func (k *Kernel) succeed(p predecessor) error {
 	if err := p.barrier(); err != nil {
 		return err
 	}
+	if err := k.mourn(p); err != nil {
+		return err
+	}
 	if err := k.scan(p.objects, newConverter(k.options.Secret, p.objects)); err != nil {
 		return err
 	}
@@ -90,6 +93,17 @@ func (k *Kernel) succeed(p predecessor) error {
 		return remove()
 	}
 	return nil
+}
+
+// mourn has the next window tell of the calls under way whose ends nobody sees: they began before the programs of another
+// version, and where fexit counts the kernel leaves out what is attached later.
+func (k *Kernel) mourn(p predecessor) error {
+	missed := causes()[kernelLossCauseLOSS_CALL]
+	err := readMap(p.maps[kernelMapCalls], func(*uint64, *kernelCall) { missed.Events++ })
+	if err == nil && missed.Events > 0 {
+		k.owed = append(k.owed, missed)
+	}
+	return err
 }
 
 // inherit adds what a pair of maps holds to the windows to be given out, unless the journal has it.
