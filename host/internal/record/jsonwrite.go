@@ -46,21 +46,30 @@ func appendJSON(out []byte, v any, newline string) []byte {
 
 func appendJSONText(out []byte, text string) []byte {
 	out = append(out, '"')
+	written := 0
 	for i := range len(text) {
 		c := text[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		out = append(out, text[written:i]...)
+		written = i + 1
 		if j := bytes.IndexByte([]byte("\"\\\b\f\n\r\t"), c); j >= 0 {
 			out = append(out, '\\', `"\bfnrt`[j])
-		} else if c < ' ' {
-			out = fmt.Appendf(out, `\u%04x`, c)
 		} else {
-			out = append(out, c)
+			out = fmt.Appendf(out, `\u%04x`, c)
 		}
 	}
-	return append(out, '"')
+	return append(append(out, text[written:]...), '"')
 }
 
 // comparePython orders as Python orders str: by code point, a byte that is not UTF-8 counting as U+DC80 to U+DCFF.
 func comparePython(a, b string) int {
+	same := 0 // paths begin alike
+	for same < min(len(a), len(b)) && a[same] == b[same] && a[same] < utf8.RuneSelf {
+		same++
+	}
+	a, b = a[same:], b[same:]
 	for a != "" && b != "" {
 		ra, na := pythonRune(a)
 		rb, nb := pythonRune(b)
