@@ -29,6 +29,7 @@ func (d *daemon) Status() *wire.StatusResponse {
 			"ignored bytes sent": recorded.IgnoredSent, "ignored bytes received": recorded.IgnoredReceived,
 			"canary exchanges": moved.Exchanges, "canary exchanges lost": moved.Lost, "canary flows": moved.Flows,
 			"gaps": recorded.Gaps, "notices": recorded.Notices, "notices dropped": recorded.NoticesDropped, "folded rows": recorded.FoldedRows,
+			"known entries": uint64(recorded.Known), "known entries forgotten": recorded.KnownForgotten, "known entries not kept": recorded.KnownFolded,
 			"names": named.Facts, "names lost": named.AddressesLost + named.ConnectionsLost + named.StreamsLost,
 		},
 	}

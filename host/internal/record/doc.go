@@ -6,7 +6,8 @@
 // that is ignored hides from notices), `Log ignore`, sums over what is left, and the share of each user and process.
 //
 // What is known lives in known.json in the root-owned state directory. record.json in the user's directory is its copy:
-// read once, at the very first start, and from then on only compared, so that nobody mutes notices by editing it.
+// read once, at the very first start, and from then on only compared, so that nobody mutes notices by editing it. It is
+// bounded, and forgets: an account that has learned as much as it may forgets what it has not seen for longest.
 //
 // # Concurrency
 //

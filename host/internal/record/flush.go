@@ -25,7 +25,7 @@ func (r *Recorder) load() error {
 		return err
 	}
 	if err == nil {
-		k, copies, err := parseKnown(data, r.options.Known)
+		k, copies, err := parseState(data, r.options.Known)
 		if err == nil {
 			r.known, r.copies, r.copied = k, copies, len(copies) > 0
 			r.saved, r.copyOf = k.version, k.version
@@ -53,9 +53,8 @@ func (r *Recorder) adopt() {
 		return
 	}
 	r.copies, r.copied = []string{contentHash(data)}, true
-	k, _, err := parseKnown(data, r.options.Known)
+	k, err := parseRecord(data, r.options.Known)
 	if err == nil {
-		k.charged, k.total = map[account]int{}, 0 // the user's file does not say what the shares are
 		r.known, r.learning = k, 0
 		return
 	}
@@ -85,11 +84,11 @@ func (r *Recorder) flush(always bool) error {
 	}
 	r.lastFlush = now
 	err := errors.Join(
-		r.append(exeLog, exe, &r.exe),
+		r.append(exeLog, exe, &r.exe.lines),
 		r.append(errorLog, failures, &r.errors),
 	)
 	if !learning { // known.json tells the next start that this one has learned
-		err = errors.Join(err, r.save(now))
+		err = errors.Join(err, r.save(now, always))
 	}
 	r.failed(now, err)
 	return err
@@ -118,22 +117,27 @@ func (r *Recorder) append(name string, list []string, queue *lines) error {
 	return err
 }
 
-// save writes known.json before its copy: it names the copy's hash, so that a crash in between is no edit.
-func (r *Recorder) save(now time.Time) error {
+// save writes known.json before its copy: it names the copy's hash, so that a crash in between is no edit. That the order
+// alone has changed, as it does in every window, is no reason to write it, unless it is the last time.
+func (r *Recorder) save(now time.Time, last bool) error {
 	stale, checkErr := r.check(now)
 	r.mu.Lock()
+	if last && r.known.moved {
+		r.known.version++
+	}
 	version := r.known.version
 	if version == r.saved && version == r.copyOf && !stale {
 		r.mu.Unlock()
 		return checkErr
 	}
 	document, state := r.known.document(), r.known.state(nil)
+	r.known.moved = false
 	r.mu.Unlock()
 
 	content := encodeJSON(document)
 	hash := contentHash(content)
 	if version != r.saved {
-		state[keyCopies] = list(append(slices.Clone(r.copies), hash))
+		state[keyCopies] = texts(append(slices.Clone(r.copies), hash))
 		if err := r.state.WriteFile(knownFile, encodeJSON(state), 0o600); err != nil {
 			return errors.Join(checkErr, err)
 		}
@@ -177,7 +181,7 @@ func (r *Recorder) edited(now time.Time, how string) {
 
 // difference says what an edit changed, measured against known.json, which is as old as the copy was.
 func (r *Recorder) difference(data []byte) string {
-	after, _, err := parseKnown(data, r.options.Known)
+	after, err := parseRecord(data, r.options.Known)
 	if err != nil {
 		return fmt.Sprintf(": %v", err)
 	}
@@ -185,7 +189,7 @@ func (r *Recorder) difference(data []byte) string {
 	if err != nil {
 		return ""
 	}
-	before, _, err := parseKnown(saved, r.options.Known)
+	before, err := parseRecord(saved, r.options.Known)
 	if err != nil {
 		return ""
 	}

@@ -21,13 +21,17 @@ func TestRecordFileOf103GoesOn(t *testing.T) {
 	}
 	h := newHost(t, everything())
 	h.home, h.state = newDisk(), newDisk()
-	data = append(data[:len(data)-2], `, "Charged": {"0": "40000"}}`...) // an owner who wants his programs unlisted
+	// An owner who wants his programs unlisted.
+	data = append(data[:len(data)-2], `, "Seen Again": {"0": [["Executables", "/usr/bin/curl", "curl"]]}}`...)
 	h.home.files[recordFile] = data
 	h.start()
 	known := alone(process(1, 0, "/usr/bin/curl", "curl", ""))
 	want := []string{"NEW_EXECUTABLE picosnitch: new /bin/new"}
 	if diff := cmp.Diff(want, h.meet(known, alone(process(2, 0, "/bin/new", "new", "")))); diff != "" {
 		t.Error(diff)
+	}
+	if c := h.Counters(); c.Known != 2 {
+		t.Errorf("%d are learned, want those that were seen", c.Known)
 	}
 	h.flush()
 	if got := h.home.text(recordFile); !strings.Contains(got, "/tmp/odd-\xff") || !strings.Contains(got, `"/bin/new"`) {
@@ -153,6 +157,27 @@ func TestNothingIsWrittenThatDidNotChange(t *testing.T) {
 	h.flush()
 	if got := h.home.writes + h.state.writes; got != writes+2 {
 		t.Errorf("%d more writes", got-writes)
+	}
+}
+
+func TestOrderAloneIsWrittenAtTheEndOnly(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, everything())
+	h.meet(alone(process(1, 0, "/bin/a", "a", "")))
+	h.flush()
+	h.meet(alone(process(1, 0, "/bin/a", "a", "")))
+	h.now = h.now.Add(time.Minute)
+	before := h.state.text(knownFile)
+	if h.flush(); h.state.text(knownFile) != before {
+		t.Error("written for nothing new")
+	}
+	for range 2 {
+		if err := h.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if h.state.text(knownFile) == before || h.state.writes != 2 {
+		t.Errorf("%d writes in all, at the end: %s", h.state.writes, h.state.text(knownFile))
 	}
 }
 

@@ -1,44 +1,63 @@
 package record
 
 import (
+	"cmp"
+	"maps"
 	"slices"
-	"strconv"
 	"strings"
 )
 
 // verdictPending is what 1.0.3 wrote beside a hash until a scanner had spoken.
 const verdictPending = "VT Pending"
 
-// known is what has been seen: the five maps of 1.0.3, and how much of the bounds each account has used.
+// known is what has been seen: the five maps of 1.0.3, and what has to be forgotten for something new.
+//
+// What 1.0.3 knew costs nothing until it is seen. Everything else is paid for by the account that was first seen with it.
+// When its share is used up, it forgets its own: first what was seen in one window only, the oldest first, then what was
+// not seen for longest. What was forgotten is new when it comes back.
 type known struct {
-	executables       map[string][]string          // path → names
-	names             map[string][]string          // name → paths
-	parentExecutables map[string][]string          // likewise, of processes seen as parents
-	parentNames       map[string][]string          //
+	memory
+	executables       sets                         // path → names
+	names             sets                         // name → paths
+	parentExecutables sets                         // likewise, of processes seen as parents
+	parentNames       sets                         //
 	hashes            map[string]map[string]string // path → SHA-256 in hex → verdict; of processes and parents alike
-	charged           map[account]int
-	total             int // sum of charged
-	limit             int // of total; 1/8 of it for one account
-	version           int // counts changes
+	turns             int                          // given out by sets
+	version           int                          // counts changes
 }
 
-// account is who pays for an entry. Programs in containers and private mount namespaces pay apart: their names are new
-// with every start, and would use up what the same user has for the programs of the host.
-type account struct {
-	uid    uint32
-	scoped bool
+// sets is a map of record.json: key → items → their turn in its list.
+type sets map[string]map[string]int
+
+func (s sets) add(key, item string, turn int) {
+	if s[key] == nil {
+		s[key] = map[string]int{}
+	}
+	if _, ok := s[key][item]; !ok {
+		s[key][item] = turn
+	}
+}
+
+// remove leaves no empty set behind.
+func (s sets) remove(key, item string) {
+	delete(s[key], item)
+	if len(s[key]) == 0 {
+		delete(s, key)
+	}
+}
+
+// list gives the items in the order in which they were added.
+func (s sets) list(key string) []string {
+	set := s[key]
+	return slices.SortedFunc(maps.Keys(set), func(a, b string) int { return cmp.Compare(set[a], set[b]) })
 }
 
 func newKnown(limit int) *known {
 	return &known{
-		executables:       map[string][]string{},
-		names:             map[string][]string{},
-		parentExecutables: map[string][]string{},
-		parentNames:       map[string][]string{},
-		hashes:            map[string]map[string]string{},
-		charged:           map[account]int{},
-		limit:             limit,
-		version:           1, // nothing of it is saved
+		memory:      newMemory(limit),
+		executables: sets{}, names: sets{}, parentExecutables: sets{}, parentNames: sets{},
+		hashes:  map[string]map[string]string{},
+		version: 1, // nothing of it is saved
 	}
 }
 
@@ -47,53 +66,80 @@ type novelty struct {
 	name, exe bool
 	hash      bool
 	further   bool // the path already had another hash
-	folded    bool // new, but beyond the account's share: not kept
+	folded    bool // new, but there is no room for it: not kept
 }
 
 // program notes that a process of this path and name was seen.
 func (k *known) program(payer account, path, name string, parent bool) novelty {
-	executables, names := k.executables, k.names
+	f := fact{keyExecutables, path, name}
 	if parent {
-		executables, names = k.parentExecutables, k.parentNames
+		f.key = keyParentExecutables
 	}
-	if slices.Contains(executables[path], name) && slices.Contains(names[name], path) {
+	if k.recall(payer, f) {
 		return novelty{}
 	}
+	executables, names := k.programs(f.key)
 	_, oldExe := executables[path]
 	_, oldName := names[name]
 	news := novelty{name: !oldName, exe: !oldExe}
-	if !k.charge(payer, path+name) {
+	if !k.makeRoom(payer, f) {
 		news.folded = news.name || news.exe
 		return news
 	}
-	executables[path] = include(executables[path], name)
-	names[name] = include(names[name], path)
+	k.learn(payer, f, false)
+	k.turns++
+	executables.add(path, name, k.turns)
+	names.add(name, path, k.turns)
 	if _, ok := k.hashes[path]; !ok {
 		k.hashes[path] = map[string]string{} // 1.0.3 lists every path here, also without a hash
 	}
+	k.version++
 	return news
 }
 
-// hash notes that the file at path had this hash.
+// hash notes that the file at path had this hash. That of a program that is not kept, or no more, is not news.
 func (k *known) hash(payer account, path, hash string) novelty {
-	hashes := k.hashes[path]
-	if _, ok := hashes[hash]; ok {
+	f := fact{keyHashes, path, hash}
+	if !k.has(path) || k.recall(payer, f) {
 		return novelty{}
 	}
 	news := novelty{hash: true}
-	for old := range hashes {
+	for old := range k.hashes[path] {
 		news.further = news.further || isHash(old)
 	}
-	if !k.charge(payer, path) {
+	if !k.makeRoom(payer, f) {
 		news.folded = true
 		return news
 	}
-	if hashes == nil {
-		hashes = map[string]string{}
-		k.hashes[path] = hashes
+	k.learn(payer, f, false)
+	if k.hashes[path] == nil { // a file of 1.0.3 may lack it
+		k.hashes[path] = map[string]string{}
 	}
-	hashes[hash] = verdictPending
+	k.hashes[path][hash] = verdictPending
+	k.version++
 	return news
+}
+
+// recall tells whether a fact is known, and notes that it was seen. What 1.0.3 knew belongs from then on to who was seen
+// with it.
+func (k *known) recall(payer account, f fact) bool {
+	e, ok := k.facts[f]
+	switch {
+	case !ok:
+		return false
+	case e != nil:
+		k.see(e)
+	case k.makeRoom(payer, f):
+		k.learn(payer, f, true)
+	}
+	return true
+}
+
+func (k *known) programs(key string) (executables, names sets) {
+	if key == keyParentExecutables {
+		return k.parentExecutables, k.parentNames
+	}
+	return k.executables, k.names
 }
 
 // has tells whether the host knows a file at this path, as a process or as a parent.
@@ -103,45 +149,7 @@ func (k *known) has(path string) bool {
 	return process || parent
 }
 
-// charge takes an entry out of the account's share. Text that is long in JSON costs more, so that entries bound memory, and
-// the file: one that is too long could not be read again. An eighth of all is kept for root: other users together cannot
-// use up what root needs.
-func (k *known) charge(payer account, text string) bool {
-	cost := 1 + len(appendJSONText(nil, text))/256
-	root := account{}
-	switch {
-	case k.charged[payer]+cost > max(k.limit/8, 1), k.total+cost > k.limit:
-		return false
-	case payer != root && k.total-k.charged[root]+cost > k.limit-k.limit/8:
-		return false
-	}
-	k.charged[payer] += cost
-	k.total += cost
-	k.version++
-	return true
-}
-
-func include(list []string, item string) []string {
-	if slices.Contains(list, item) {
-		return list
-	}
-	return append(list, item)
-}
-
 // isHash tells a SHA-256 from the failure markers that 1.0.3 used as hashes.
 func isHash(s string) bool {
 	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
-}
-
-func (a account) String() string {
-	if a.scoped {
-		return strconv.FormatUint(uint64(a.uid), 10) + " scoped"
-	}
-	return strconv.FormatUint(uint64(a.uid), 10)
-}
-
-func parseAccount(s string) (account, bool) {
-	number, scoped := strings.CutSuffix(s, " scoped")
-	uid, err := strconv.ParseUint(number, 10, 32)
-	return account{uid: uint32(uid), scoped: scoped}, err == nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/picosnitch/picosnitch/host/internal/capture"
+	"github.com/picosnitch/picosnitch/host/internal/identity"
 	"github.com/picosnitch/picosnitch/sdk"
 )
 
@@ -37,6 +38,46 @@ func TestColumnIsAlwaysSixteenCharacters(t *testing.T) {
 		if got := column(in); got != want {
 			t.Errorf("column(%q) = %q, want %q", in, got, want)
 		}
+	}
+}
+
+func TestExeLogIsBoundedForAUserInAWindow(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, everything())
+	const share = exeLimit / 8
+	var list []identity.Lineage
+	for i := range 1000 {
+		list = append(list, alone(process(uint32(i), 1000, fmt.Sprintf("/tmp/%d", i), "x", "")))
+	}
+	list = append(list, alone(process(5000, 1001, "/bin/quiet", "quiet", "")))
+	h.meet(list...)
+	h.flush()
+	log := strings.Split(strings.TrimSuffix(h.home.text(exeLog), "\n"), "\n")
+	if len(log) != share+2 || !strings.HasSuffix(log[share], " /bin/quiet (new name, exe)") {
+		t.Fatalf("%d lines: %q", len(log), log)
+	}
+	if diff := cmp.Diff("2026-11-21 17:26:21 picosnitch       user 1000 (872 more lines)", log[share+1]); diff != "" {
+		t.Error(diff)
+	}
+	h.meet(alone(process(6000, 1000, "/tmp/next", "x", "")))
+	h.flush()
+	if !strings.HasSuffix(h.home.text(exeLog), " /tmp/next (new exe)\n") {
+		t.Error("the next window has no lines of its own")
+	}
+}
+
+func TestExeLogIsBoundedForManyUsersInAWindow(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, everything())
+	var list []identity.Lineage
+	for i := range uint32(2000) {
+		list = append(list, alone(process(i, 1000+i, fmt.Sprintf("/tmp/%d", i), "x", "")))
+	}
+	h.meet(list...)
+	h.flush()
+	log := h.home.text(exeLog)
+	if lines := strings.Count(log, "\n"); lines != exeLimit-exeLimit/8+1 || !strings.HasSuffix(log, " other users (1104 more lines)\n") {
+		t.Errorf("%d lines, the last %q", lines, log[max(0, len(log)-100):])
 	}
 }
 

@@ -59,7 +59,7 @@ func (r *Recorder) meetLocked(now time.Time, p *wire.Process, parent bool) {
 	case news.folded:
 		r.foldLocked(now, payer)
 	case news.name || news.exe:
-		r.exe.add(programLine(now, s.name, s.path, news, parent))
+		r.lineLocked(payer, programLine(now, s.name, s.path, news, parent))
 		r.noticeLocked(p, parent, newsNotice(now, s, news, pretends))
 	}
 	if s.hash != "" {
@@ -87,7 +87,7 @@ func (r *Recorder) hashLocked(now time.Time, p *wire.Process, s seen, parent boo
 	case news.folded:
 		r.foldLocked(now, payer)
 	case news.hash:
-		r.exe.add(hashLine(now, s.hash, s.path, "new hash"))
+		r.lineLocked(payer, hashLine(now, s.hash, s.path, "new hash"))
 		if news.further {
 			notice := noticeOf(now, wire.NoticeKind_NOTICE_NEW_SHA256, "New sha256: "+s.path)
 			r.describe(notice, p, parent)
@@ -96,6 +96,15 @@ func (r *Recorder) hashLocked(now time.Time, p *wire.Process, s seen, parent boo
 			}
 		}
 	}
+}
+
+// lineLocked writes everything while it learns: the summary says that it is all there.
+func (r *Recorder) lineLocked(payer account, line string) {
+	if r.learning > 0 {
+		r.exe.add(line)
+		return
+	}
+	r.exe.news(payer, line)
 }
 
 func (r *Recorder) noticeLocked(p *wire.Process, parent bool, notice *wire.Notice) {
@@ -116,7 +125,7 @@ func (r *Recorder) describe(notice *wire.Notice, p *wire.Process, parent bool) {
 
 func (r *Recorder) foldLocked(now time.Time, payer account) {
 	r.counters.KnownFolded++
-	text := fmt.Sprintf("new programs of user %s exceed their share of known programs, they are counted, not listed", payer)
+	text := fmt.Sprintf("there is no room for new programs of user %s, they are counted, not listed", payer)
 	r.errorLocked(now, text, text)
 	r.notices.fold(payer.uid)
 }
@@ -176,12 +185,13 @@ func (r *Recorder) Verdict(v *wire.Verdict) {
 		}
 		r.known.hashes[path][hash] = v.GetText()
 		r.known.version++
+		payer := r.known.payer(fact{keyHashes, path, hash})
 		switch {
 		case v.GetSuspicious():
-			r.exe.add(hashLine(now, hash, path, "suspicious"))
+			r.lineLocked(payer, hashLine(now, hash, path, "suspicious"))
 			r.notices.add(noticeOf(now, wire.NoticeKind_NOTICE_SUSPICIOUS, "Suspicious VT results: "+path))
 		case scanned(v.GetText()):
-			r.exe.add(hashLine(now, hash, path, "clean"))
+			r.lineLocked(payer, hashLine(now, hash, path, "clean"))
 		}
 	}
 }

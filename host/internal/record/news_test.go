@@ -167,6 +167,22 @@ func TestFirstStartLearnsAndSaysSoOnce(t *testing.T) {
 	}
 }
 
+func TestWhatIsLearnedAtTheFirstStartIsAllInItsLog(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, everything())
+	h.home, h.state = newDisk(), newDisk()
+	h.start()
+	var list []identity.Lineage
+	for i := range uint32(2 * exeLimit) {
+		list = append(list, alone(process(i, 0, fmt.Sprintf("/bin/%d", i), "x", "")))
+	}
+	h.meet(list...)
+	h.flush()
+	if lines := strings.Count(h.home.text(exeLog), "\n"); lines != 2*exeLimit {
+		t.Errorf("%d lines", lines)
+	}
+}
+
 func TestFloodOfProgramsDoesNotHideAChangedOne(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, everything())
@@ -217,7 +233,7 @@ func TestFloodOfProgramsIsOneNotice(t *testing.T) {
 	}
 	quiet := alone(process(9999, 1001, "/bin/quiet", "quiet", ""))
 	got := h.meet(append(flood, quiet)...)
-	if len(got) != noticesPerUser+3 { // and the quiet one, the error of the share, the folded one
+	if len(got) != noticesPerUser+2 { // and the quiet one, the folded one
 		t.Fatalf("%d notices: %q", len(got), got)
 	}
 	if diff := cmp.Diff("NEW_EXECUTABLE picosnitch: quiet /bin/quiet", got[len(got)-2]); diff != "" {
@@ -226,20 +242,62 @@ func TestFloodOfProgramsIsOneNotice(t *testing.T) {
 	if diff := cmp.Diff("NEW_EXECUTABLE picosnitch: 2984 more new programs of user 1000", got[len(got)-1]); diff != "" {
 		t.Error(diff)
 	}
-	h.flush()
-	if n := strings.Count(h.home.text(exeLog), "\n"); n != 1001 {
-		t.Errorf("%d lines in exe.log", n)
+	if c := h.Counters(); c.Known != 1001 || c.KnownForgotten != 2000 || c.KnownFolded != 0 {
+		t.Errorf("counters: %+v", c)
 	}
-	if got := h.meet(flood...); got != nil {
-		t.Errorf("the next window: %q", got)
+	again := h.meet(flood[:1000]...) // the oldest, which were forgotten
+	if len(again) != noticesPerUser || !strings.HasSuffix(again[0], "/tmp/0") {
+		t.Errorf("the next window: %q", again)
 	}
 	h.now = h.now.Add(time.Hour)
-	if diff := cmp.Diff([]string{"NEW_EXECUTABLE picosnitch: 4000 more new programs of user 1000"}, h.meet(flood...)[1:]); diff != "" {
+	if diff := cmp.Diff([]string{"NEW_EXECUTABLE picosnitch: 984 more new programs of user 1000"}, h.meet()); diff != "" {
 		t.Error(diff)
 	}
+}
+
+func TestNewProgramsBehindAFloodAreToldAsEver(t *testing.T) {
+	t.Parallel()
+	o := everything()
+	o.Known = 80
+	h := newHost(t, o)
+	firefox := alone(hashed(process(1, 1000, "/usr/bin/firefox", "firefox", ""), 1))
+	h.meet(firefox)
+	h.meet(firefox)
+	for i := range 100 {
+		h.meet(alone(process(uint32(i+2), 1000, fmt.Sprintf("/tmp/%d", i), "x", "")))
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
 	h.start()
-	if got := h.meet(flood[2999]); len(got) != 2 || h.Counters().Known != 1001 {
-		t.Errorf("after a restart the share is used up: %q, %+v", got, h.Counters())
+	evil := alone(process(999, 1000, "/tmp/evil", "evil", ""))
+	if diff := cmp.Diff([]string{"NEW_EXECUTABLE picosnitch: evil /tmp/evil"}, h.meet(evil, firefox)); diff != "" {
+		t.Error(diff)
+	}
+	h.flush()
+	if log := h.home.text(exeLog); !strings.HasSuffix(log, " evil             /tmp/evil (new name, exe)\n") {
+		t.Errorf("exe.log: %s", log)
+	}
+	if list := h.home.text(recordFile); !strings.Contains(list, "/tmp/evil") || strings.Contains(list, `"/tmp/10"`) {
+		t.Errorf("record.json: %s", list)
+	}
+}
+
+func TestProgramWithoutRoomIsCountedAndSaidOnce(t *testing.T) {
+	t.Parallel()
+	o := everything()
+	o.Known = 8
+	h := newHost(t, o)
+	for uid := range uint32(7) {
+		h.meet(alone(process(uid, 1000+uid, fmt.Sprintf("/bin/%d", uid), "x", "")))
+	}
+	late := alone(hashed(process(8, 2000, "/bin/late", "late", ""), 1))
+	want := []string{"ERROR there is no room for new programs of user 2000,...", "NEW_EXECUTABLE picosnitch: 1 more new programs of user 2000"}
+	if diff := cmp.Diff(want, h.meet(late)); diff != "" {
+		t.Error(diff)
+	}
+	if got := h.meet(late); got != nil || h.Counters().KnownFolded != 2 {
+		t.Errorf("again: %q, %+v", got, h.Counters())
 	}
 }
 

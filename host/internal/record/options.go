@@ -30,7 +30,7 @@ type Options struct {
 	Ancestors func(*wire.ProcessId) []*wire.Ancestor
 
 	Rows     int           // at most in a window; 0 means 32768. No user and no process gets more than 1/8
-	Known    int           // entries that may be learned beyond those of 1.0.3; 0 means 40000. No user gets more than 1/8
+	Known    int           // entries remembered beyond those of 1.0.3; 0 means 40000. No user gets more than 1/8
 	Learn    int           // windows of the very first start that are summed up in one notice; 0 means 1
 	Interval time.Duration // between two writes while no log line waits; 0 means 30 s
 }
@@ -56,7 +56,8 @@ type Counters struct {
 	ExactLosses          uint64 // events without a peer of their own; their bytes are in the rows
 	Execs                uint64
 	Known                int    // entries learned and kept
-	KnownFolded          uint64 // new programs beyond their user's share: counted, not kept
+	KnownForgotten       uint64 // entries forgotten for newer ones of the same user
+	KnownFolded          uint64 // new programs and hashes that there was no room for: counted, not kept
 	ErrorsSuppressed     uint64 // error.log lines that were repetitions or too many
 	ExeLinesLost         uint64 // exe.log and error.log lines dropped because
 	ErrorLinesLost       uint64 // the user's directory could not be written for long

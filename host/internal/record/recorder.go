@@ -24,7 +24,7 @@ type Recorder struct {
 	known       *known
 	notices     *notices
 	limit       *errorLimit
-	exe         lines
+	exe         exeLines
 	errors      lines
 	counters    Counters
 	learning    int // windows left
@@ -52,7 +52,7 @@ func New(o Options, home, state Files, clock func() time.Time) (*Recorder, error
 	r := &Recorder{
 		options: o, ignorer: newIgnorer(o.Ignore), privacy: privacy{commands: o.Commands, redactor: redactor},
 		home: home, state: state, clock: clock,
-		known: newKnown(o.Known), notices: newNotices(), limit: newErrorLimit(), lastFlush: clock(),
+		known: newKnown(o.Known), notices: newNotices(), limit: newErrorLimit(), exe: newExeLines(), lastFlush: clock(),
 	}
 	if err := r.load(); err != nil {
 		return nil, err
@@ -87,6 +87,8 @@ func (r *Recorder) Window(w *capture.Window, who func(*capture.Flow) identity.Li
 		r.meetLocked(now, p, true)
 	}
 	r.learnedLocked(now)
+	r.exe.endWindow(now)
+	r.known.window++
 	for _, loss := range w.Losses {
 		if isGap(loss) {
 			key, text := gapError(loss)
@@ -196,7 +198,7 @@ func (r *Recorder) Counters() Counters {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.counters
-	c.Known = r.known.total
+	c.Known, c.KnownForgotten = r.known.total, r.known.forgotten
 	c.ErrorsSuppressed = r.limit.suppressed
 	c.ExeLinesLost, c.ErrorLinesLost = r.exe.lost, r.errors.lost
 	c.NoticesDropped = r.notices.dropped

@@ -356,3 +356,20 @@ func BenchmarkWindowOf10000Flows(b *testing.B) {
 		h.Window(w, func(f *capture.Flow) identity.Lineage { return list[f.Process.Tgid] })
 	}
 }
+
+// BenchmarkWindowOf10000Programs is about a user who never runs the same program twice.
+func BenchmarkWindowOf10000Programs(b *testing.B) {
+	h, number := newHost(&testing.T{}, everything()), 0
+	list, w := make([]identity.Lineage, 10000), window()
+	for i := range list {
+		w.Flows = append(w.Flows, capture.Flow{Process: capture.Key{Tgid: uint32(i)}, Layer: wire.Layer_LAYER_SOCKET})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range list {
+			number++
+			list[i] = alone(hashed(process(uint32(i), 1000, fmt.Sprintf("/tmp/go-build%d/b001/x.test", number), "x.test", ""), 1))
+		}
+		h.Window(w, func(f *capture.Flow) identity.Lineage { return list[f.Process.Tgid] })
+	}
+}
