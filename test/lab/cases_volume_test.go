@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -272,7 +273,48 @@ func distinctBinaries(t *testing.T, l *Lab) {
 		}
 	}
 	t.Logf("all hashes right %v after the first start", time.Since(start).Round(time.Millisecond))
+	late := filepath.Join(c.place("late"), "late")
+	if err := writeExecutable(late, buildMayfly(address, count)); err != nil {
+		t.Fatal(err)
+	}
+	c.runEach([]string{late})
+	c.CheckNotice("late " + late)
 	d.Stop()
+	wantForgotten(t, d, c.place("distinct"), late)
+}
+
+// wantForgotten looks at the files after one user ran more programs than are remembered of it: the last one is there, of
+// the others the newest, and exe.log is shorter than their number.
+func wantForgotten(t *testing.T, d *Daemon, dir, last string) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(d.Config, "record.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list struct {
+		Executables map[string][]string
+		Names       map[string][]string
+		SHA256      map[string]map[string]string
+	}
+	if err := json.Unmarshal(raw, &list); err != nil {
+		t.Fatal(err)
+	}
+	kept := 0
+	for path := range list.Executables {
+		if strings.HasPrefix(path, dir+"/") {
+			kept++
+		}
+	}
+	if hashes := list.SHA256[last]; kept < 1000 || kept > 2500 || len(list.Executables[last]) != 1 || len(list.Names["late"]) != 1 || len(hashes) != 1 {
+		t.Errorf("record.json: %d of the others, %v, %v, %v", kept, list.Executables[last], list.Names["late"], hashes)
+	}
+	log := readLines(t, filepath.Join(d.Config, "exe.log"))
+	ends := func(words string) bool {
+		return slices.ContainsFunc(log, func(line string) bool { return strings.HasSuffix(line, words) })
+	}
+	if !ends(last+" (new name, exe)") || !ends(last+" (new hash)") || !ends(" more lines)") || len(log) > 10_000 {
+		t.Errorf("exe.log: %d lines, the last %q", len(log), log[max(0, len(log)-5):])
+	}
 }
 
 // distinct makes programs of different contents; the values are their hashes.
