@@ -22,7 +22,7 @@ type known struct {
 	parentExecutables sets                         // likewise, of processes seen as parents
 	parentNames       sets                         //
 	hashes            map[string]map[string]string // path → SHA-256 in hex → verdict; of processes and parents alike
-	turns             int                          // given out by sets
+	turns             int                          // the last that was given in sets
 	version           int                          // counts changes
 }
 

@@ -82,8 +82,9 @@ func (m *memory) erase(f fact) {
 // inOrder gives the entries of an account, the one to be forgotten first in front. The one given may be promoted or erased.
 func (m *memory) inOrder(payer account) iter.Seq[*entry] {
 	return func(yield func(*entry) bool) {
-		for _, entries := range []*list.List{m.once[payer], m.again[payer]} {
-			if entries == nil {
+		for _, lists := range []map[account]*list.List{m.once, m.again} {
+			entries, ok := lists[payer]
+			if !ok {
 				continue
 			}
 			for at, next := entries.Front(), (*list.Element)(nil); at != nil; at = next {

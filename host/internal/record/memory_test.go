@@ -83,6 +83,20 @@ func TestForgottenLastHashTakesItsProgramAlong(t *testing.T) {
 	}
 }
 
+// TestAllThatAnAccountHasCanBeForgotten is about one that has nothing but the last hash of somebody's program.
+func TestAllThatAnAccountHasCanBeForgotten(t *testing.T) {
+	t.Parallel()
+	k := newKnown(8)
+	for range 2 {
+		k.program(account{}, "/bin/a", "a", false)
+		k.window++
+	}
+	k.hash(user(), "/bin/a", hashOf(1))
+	if news := k.program(user(), "/tmp/b", "b", false); news.folded {
+		t.Errorf("%+v", news)
+	}
+}
+
 func TestSeenTwiceInOneWindowIsSeenOnce(t *testing.T) {
 	t.Parallel()
 	k := newKnown(80)
@@ -209,6 +223,30 @@ func TestWhatNobodyLearnedIsKeptUntilItIsSeen(t *testing.T) {
 	flood(k, 0, 2) // belongs to the user from now on, as seen again
 	if flood(k, 2000, 1000); k.total != 10 || len(k.executables) != 108 || !k.has("/tmp/go-build1/x.test") {
 		t.Errorf("%d learned, %d known", k.total, len(k.executables))
+	}
+}
+
+func TestOrderThatMakesNoSenseIsLeftOut(t *testing.T) {
+	t.Parallel()
+	k := newKnown(800)
+	flood(k, 0, 100)
+	for _, order := range []any{
+		"text", []any{}, map[string]any{"nobody": []any{texts([]string{keyExecutables, "/tmp/go-build0/x.test", "x.test"})}},
+		map[string]any{"1000": "text"}, map[string]any{"1000": []any{"text", []any{}, []any{"a", nil, "c"}}},
+		map[string]any{"1000": []any{texts([]string{keyExecutables, "/none", "x.test"}), texts([]string{"Else", "/tmp/go-build0/x.test", "x.test"})}},
+	} {
+		state := k.state(nil)
+		state[keyOnce], state[keyAgain] = order, state[keyOnce]
+		got, _, err := parseState(encodeJSON(state), 800)
+		if err != nil || got.total != 100 || len(got.executables) != 100 {
+			t.Errorf("%v: %v, %d learned", order, err, got.total)
+		}
+	}
+	state := k.state(nil)
+	state[keyAgain] = state[keyOnce] // twice, and more than there is room for now
+	got, _, err := parseState(encodeJSON(state), 80)
+	if err != nil || got.total != 10 || len(got.executables) != 100 {
+		t.Errorf("%v, %d learned, %d known", err, got.total, len(got.executables))
 	}
 }
 
