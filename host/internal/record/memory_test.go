@@ -254,11 +254,11 @@ func TestOrderThatMakesNoSenseIsLeftOut(t *testing.T) {
 // is lost that was not forgotten.
 func TestWhateverIsSeenTheMapsAgree(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(20) {
+	for seed := range uint64(12) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		k := newKnown(1 + random.IntN(200))
 		kept := map[fact]bool{} // since something was forgotten last
-		for step := range 1000 {
+		for step := range 600 {
 			forgotten := k.forgotten
 			f, news := seeSomething(random, k)
 			if k.forgotten != forgotten {
