@@ -157,19 +157,26 @@ func executableBy(st *unix.Stat_t, uid uint32) bool {
 	return st.Mode&0o001 != 0
 }
 
-// Identity tells whether the file at a path may have changed since an earlier look.
+// Identity tells whether the file at a path, or who could exchange it, may have changed since an earlier look.
 type Identity struct {
 	Device, Inode uint64
 	Size          int64
 	Changed       unix.Timespec
 	Mode, Owner   uint32
+	Above         string // every directory above it: which one, whose, and its mode
 }
 
-// Look is the identity of what lies at path; the zero Identity when nothing can be seen there.
+// Look is the identity of what lies at path; all but Above is zero when nothing can be seen there.
 func Look(path string) Identity {
+	var seen Identity
 	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		return Identity{}
+	if err := unix.Lstat(path, &st); err == nil {
+		seen = Identity{Device: st.Dev, Inode: st.Ino, Size: st.Size, Changed: st.Ctim, Mode: st.Mode, Owner: st.Uid}
 	}
-	return Identity{Device: st.Dev, Inode: st.Ino, Size: st.Size, Changed: st.Ctim, Mode: st.Mode, Owner: st.Uid}
+	for dir := filepath.Dir(path); dir != "/" && dir != "."; dir = filepath.Dir(dir) {
+		if err := unix.Lstat(dir, &st); err == nil {
+			seen.Above += fmt.Sprintf("%d:%d %d %o\n", st.Dev, st.Ino, st.Uid, st.Mode)
+		}
+	}
+	return seen
 }

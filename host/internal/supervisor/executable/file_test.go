@@ -183,7 +183,21 @@ func TestLookSeesChanges(t *testing.T) {
 	if before == executable.Look(path) {
 		t.Error("chmod was not seen")
 	}
-	if executable.Look(path+"x") != (executable.Identity{}) {
+	before = executable.Look(path)
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "beside"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if before != executable.Look(path) {
+		t.Error("what lies beside it counts")
+	}
+	above := filepath.Dir(filepath.Dir(path))
+	if err := os.Chmod(above, 0o701); err != nil {
+		t.Fatal(err)
+	}
+	if before == executable.Look(path) {
+		t.Errorf("chmod of %s was not seen", above)
+	}
+	if nothing := executable.Look(path + "x"); nothing.Inode != 0 || nothing == executable.Look(path) {
 		t.Error("something is at a path where nothing is")
 	}
 }
