@@ -75,9 +75,6 @@ func (d *daemon) reload() {
 	changed := config.Changes(d.inForce.get(), loaded.Config)
 	d.inForce.set(loaded.Config, problems)
 	d.log.Info("configuration read again", "changed", len(changed))
-	if len(changed) == 0 {
-		return
-	}
 	d.tellEdited(changed)
 	d.server.SetGroup(loaded.Config.Host.GroupName())
 	d.seen.enable(d.mayOpen(loaded.Config))
@@ -148,19 +145,24 @@ func (p *pipeline) replaceRecorder(o record.Options, make func() (*record.Record
 	return err
 }
 
-// reconfigurePlugins starts, stops and restarts what changed, and nothing else.
+// reconfigurePlugins starts, stops and restarts what changed, and nothing else. Also without a change of the file: a plugin
+// may have been installed since.
 func (d *daemon) reconfigurePlugins(c config.Config) error {
 	choices, err := d.choices(c)
 	if err != nil {
 		return err
 	}
-	specs := d.specs(choices)
+	idle := d.roster.refused // changed by this goroutine alone
+	specs, refused := d.specs(choices)
 	d.linkFiles(specs)
-	if err := d.registerSinks(specs); err != nil {
+	if err := d.registerSinks(specs, refused); err != nil {
 		return err
 	}
 	if err := d.supervisor.Reconfigure(specs); err != nil {
 		return fmt.Errorf("reconfigure plugins: %w", err)
+	}
+	for _, name := range idle {
+		d.forgetSink(name) // if it is not asked for any more: nothing runs whose end would do it
 	}
 	return nil
 }

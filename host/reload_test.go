@@ -228,6 +228,39 @@ func TestAPluginThatCannotBeMeantStopsNobody(t *testing.T) {
 	}
 }
 
+func TestWhatWaitsForAPluginThatCannotBeMeantStays(t *testing.T) {
+	t.Parallel()
+	d := idleDaemon(t, `{`+sqliteAlone+`, "Plugins": {"a": {"path": "/bin/false"}}}`)
+	both := []string{"a", "sqlite"}
+	binary := filepath.Join(d.settings.PluginDirs[0], "picosnitch-plugin-sqlite")
+	if err := os.Rename(binary, binary+".away"); err != nil {
+		t.Fatal(err)
+	}
+	writeConfig(t, d, `{`+sqliteAlone+`, "Plugins": {"a": {"path": "/bin/false", "user": "nobody"}}}`)
+	d.reload()
+	if got := d.running(); len(got) != 0 {
+		t.Errorf("plugins %v", got)
+	}
+	if err := d.unregisterSinks(); err != nil { // as at a start
+		t.Fatal(err)
+	}
+	if sinks := d.journal.Sinks(); !slices.Equal(sinks, both) {
+		t.Errorf("sinks %v, want %v", sinks, both)
+	}
+	if err := os.Rename(binary+".away", binary); err != nil {
+		t.Fatal(err)
+	}
+	d.reload() // the file is as it was
+	if got := d.running(); !slices.Equal(got, []string{"sqlite"}) {
+		t.Errorf("plugins %v once sqlite is installed", got)
+	}
+	writeConfig(t, d, `{`+sqliteAlone+`}`)
+	d.reload()
+	if sinks := d.journal.Sinks(); !slices.Equal(sinks, []string{"sqlite"}) {
+		t.Errorf("sinks %v once it is gone", sinks)
+	}
+}
+
 func TestWhatWouldKeepRecordsAndIsNotInstalledIsTold(t *testing.T) {
 	t.Parallel()
 	d := idleDaemon(t, `{"DB sql server": {"client": "psycopg"}}`)
