@@ -269,6 +269,7 @@ func (d *delivery) acknowledge(s journal.Span) error {
 	d.proved.Store(true)
 	d.waits.Store(false)
 	d.board.acknowledged(mark)
+	d.board.works()
 	if d.board.state() == StateDegraded {
 		d.board.enter(StateRunning, Event{})
 	}

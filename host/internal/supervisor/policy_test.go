@@ -38,6 +38,18 @@ func TestFailedStartsBackOff(t *testing.T) {
 	})
 }
 
+func TestWhatWaitsForAPluginThatNeverCameUpIsShown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := play(func(int) (fakePlugin, error) { return fakePlugin{}, errors.New("no") }, 2)
+		synctest.Wait()
+		if waits := s.board.snapshot().GetQueued(); waits == 0 || waits != s.feed.Lag() {
+			t.Errorf("%d records wait, want %d", waits, s.feed.Lag())
+		}
+		s.stop()
+	})
+}
+
 func TestFirstCrashRestartsAtOnceAndLaterOnesBackOff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -305,22 +306,25 @@ func TestHealthThatIsMissedOnceIsForgiven(t *testing.T) {
 func TestConsequencesAreTold(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.Local)
-	at := now.Add(-118 * time.Minute).UnixNano()
+	at := now.Add(-118 * time.Minute)
 	for want, c := range map[string]struct {
 		state *wire.PluginStatus
 		room  time.Duration
 	}{
 		"history is not being saved since 10:02; 14,200 records wait, room for about 3 days": {
-			&wire.PluginStatus{State: StateCrashLoop, Kinds: []string{"sink", "store"}, Since: at, Queued: 14200}, 80 * time.Hour},
+			&wire.PluginStatus{State: StateCrashLoop, Kinds: []string{"sink", "store"}, Queued: 14200}, 80 * time.Hour},
 		"textlog gets nothing since 10:02; 1,234,567 records wait": {
-			&wire.PluginStatus{Name: "textlog", State: StateBackoff, Kinds: []string{"sink"}, Since: at, Queued: 1234567}, 0},
-		"dash does not work since Nov 19 10:02": {
-			&wire.PluginStatus{Name: "dash", State: StateBlocked, Kinds: []string{"ui"}, Since: at - int64(48*time.Hour)}, 0},
+			&wire.PluginStatus{Name: "textlog", State: StateBackoff, Kinds: []string{"sink"}, Queued: 1234567}, 0},
+		"dash does not work since 10:02": {
+			&wire.PluginStatus{Name: "dash", State: StateBlocked, Kinds: []string{"ui"}}, 0},
 		"": {&wire.PluginStatus{State: StateIdle}, 0},
 	} {
-		if got := consequence(c.state, c.room, now); got != want {
+		if got := consequence(c.state, at, c.room, now); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+	if got, want := clock(at.Add(-48*time.Hour), now), "Nov 19 10:02"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 	for d, want := range map[time.Duration]string{
 		36 * time.Hour: "1 day", 90 * time.Minute: "1 hour", 5 * time.Hour: "5 hours", 7 * time.Minute: "7 minutes",
@@ -329,6 +333,42 @@ func TestConsequencesAreTold(t *testing.T) {
 			t.Errorf("%v is about %s, want %s", d, got, want)
 		}
 	}
+}
+
+func TestTroubleBeginsWithTheFirstFailure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mended atomic.Bool
+		dies := fakePlugin{apply: func(_ context.Context, b *wire.Batch) (*wire.ApplyResponse, error) {
+			if mended.Load() {
+				return acknowledge(b), nil
+			}
+			return nil, status.Error(codes.Unavailable, "gone")
+		}}
+		s := play(always(dies), 1)
+		synctest.Wait()
+		begun := clock(time.Now(), time.Now())
+		for range 10 { // it runs for a moment now and then
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if c := s.board.snapshot().GetConsequence(); c != "" && !strings.Contains(c, "since "+begun+";") {
+				t.Fatalf("%q, want since %s", c, begun)
+			}
+		}
+		mended.Store(true)
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if s.feed.Lag() != 0 {
+			t.Fatalf("lag %d", s.feed.Lag())
+		}
+		mended.Store(false)
+		s.lived()[len(s.lived())-1].Kill()
+		synctest.Wait()
+		if c, now := s.board.snapshot().GetConsequence(), clock(time.Now(), time.Now()); !strings.Contains(c, "since "+now) {
+			t.Errorf("%q, want since %s", c, now)
+		}
+		s.stop()
+	})
 }
 
 func TestBatchUnderWhichASinkDiesIsNamed(t *testing.T) {

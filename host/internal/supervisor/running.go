@@ -270,7 +270,11 @@ func (r *running) healthy(ctx context.Context) bool {
 		r.board.degrade(bounded(h.GetText(), 1024))
 	case wire.HealthResponse_OK:
 		r.proved.Store(true)
-		if r.board.state() == StateDegraded && !r.waits.Load() {
+		if r.waits.Load() {
+			break
+		}
+		r.board.works()
+		if r.board.state() == StateDegraded {
 			r.board.enter(StateRunning, Event{})
 		}
 	}

@@ -21,6 +21,7 @@ type board struct {
 
 	mu      sync.Mutex
 	status  wire.PluginStatus
+	trouble time.Time     // since when it has not done what it is for, through all attempts; zero: it does, or need not
 	feed    Feed          // nil until the plugin is known to be a sink
 	lost    int           // records that the sink refused, since the host started
 	changed chan struct{} // closed by the next change of state
@@ -41,6 +42,14 @@ func (b *board) enter(state string, e Event) {
 	if e.Error != "" {
 		b.status.LastError = e.Error
 	}
+	switch state {
+	case StateBackoff, StateCrashLoop, StateBlocked, StateDegraded:
+		if b.trouble.IsZero() {
+			b.trouble = time.Now()
+		}
+	case StateIdle, StateStopped, StateDisabled:
+		b.trouble = time.Time{}
+	}
 	e.Plugin, e.State, e.Time = b.status.GetName(), state, time.Now()
 	if changed {
 		close(b.changed)
@@ -50,6 +59,13 @@ func (b *board) enter(state string, e Event) {
 	if (changed || e.Error != "") && b.o.Report != nil {
 		b.o.Report(e)
 	}
+}
+
+// works ends the trouble: it did something useful. To run is not enough, it may end over what comes first.
+func (b *board) works() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.trouble = time.Time{}
 }
 
 // changing is closed by the next change of state.
@@ -113,8 +129,11 @@ func (b *board) acknowledged(w sdk.Watermark) {
 func (b *board) snapshot() *wire.PluginStatus {
 	b.mu.Lock()
 	s := proto.CloneOf(&b.status)
-	feed, lost := b.feed, b.lost
+	feed, lost, since := b.feed, b.lost, b.trouble
 	b.mu.Unlock()
+	if since.IsZero() {
+		since = time.Unix(0, s.GetSince())
+	}
 	if feed != nil {
 		s.Queued = feed.Lag()
 	}
@@ -132,20 +151,21 @@ func (b *board) snapshot() *wire.PluginStatus {
 	if b.o.Room != nil && feed != nil {
 		room = b.o.Room(s.GetName())
 	}
-	s.Consequence = consequence(s, room, time.Now())
+	s.Consequence = consequence(s, since, room, time.Now())
 	if lost > 0 {
 		s.Consequence = strings.TrimPrefix(fmt.Sprintf("%s; %s records were refused and are gaps", s.Consequence, grouped(uint64(lost))), "; ")
 	}
 	return s
 }
 
-// consequence says what the state means for a person. room is for how long the journal has room; 0: not known.
-func consequence(s *wire.PluginStatus, room time.Duration, now time.Time) string {
+// consequence says what the state means for a person. It has not done its work from begun on; room is for how long the
+// journal has room; 0: not known.
+func consequence(s *wire.PluginStatus, begun time.Time, room time.Duration, now time.Time) string {
 	switch s.GetState() {
 	case StateRunning, StateDisabled, StateStarting, StateConfiguring, StateIdle, StateDraining:
 		return ""
 	}
-	since := clock(time.Unix(0, s.GetSince()), now)
+	since := clock(begun, now)
 	waits := grouped(s.GetQueued()) + " records wait"
 	if room > 0 {
 		waits += ", room for about " + about(room)

@@ -135,9 +135,9 @@ func (w *worker) failed(ctx context.Context, stopping <-chan struct{}, back *bac
 	return w.pause(ctx, stopping, delay)
 }
 
-// showBacklog has status tell what waits for a sink that was never configured.
+// showBacklog has status tell what waits for a sink, or what may be one, that was never configured.
 func (w *worker) showBacklog() {
-	if !slices.Contains(w.board.kinds(), kindSink) {
+	if kinds := w.board.kinds(); len(kinds) > 0 && !slices.Contains(kinds, kindSink) {
 		return
 	}
 	feed, err := w.o.Feed(w.spec.Name)
