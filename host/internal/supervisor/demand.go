@@ -119,8 +119,8 @@ func (d *demand) touch() {
 // awaitDemand returns true when the plugin should run, false when there is no more reason to wait.
 func (w *worker) awaitDemand(ctx context.Context, stopping <-chan struct{}) bool {
 	for w.unasked() {
-		w.board.enter(StateIdle, Event{})
 		visited, leave := w.attend(ctx)
+		w.board.enter(StateIdle, Event{}) // once its door is open
 		called := false
 		select {
 		case <-w.demand.wake:
@@ -154,9 +154,10 @@ func (w *worker) attend(ctx context.Context) (visited <-chan struct{}, leave fun
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	seen, done := make(chan struct{}), make(chan struct{})
+	err := w.openDoor(ctx)
 	go func() {
 		defer close(done)
-		if err := w.openDoor(ctx); err != nil || w.door.awaitVisitor(ctx) == nil {
+		if err != nil || w.door.awaitVisitor(ctx) == nil {
 			close(seen)
 		}
 	}()
