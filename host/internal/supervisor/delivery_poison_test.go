@@ -252,3 +252,24 @@ func TestABatchThatTheSinkIsBeingGivenIsNotDiscarded(t *testing.T) {
 	}
 	l.dropped(2)
 }
+
+func TestARefusalThatNamesMillionsIsReadOnce(t *testing.T) {
+	t.Parallel()
+	const records = wire.MaxBatchRecords
+	l := newLane(t)
+	l.add(records, records)
+	l.refuse = func(b *wire.Batch) (*wire.ApplyResponse, error) {
+		if bad := poisonous(b); len(bad) > 0 {
+			return rejected(append(make([]uint64, 4<<20), bad...)), nil
+		}
+		return nil, nil
+	}
+	begun := time.Now()
+	if err := l.live(); err != nil {
+		t.Fatal(err)
+	}
+	l.check(records, records)
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}

@@ -79,10 +79,16 @@ func (p *parcel) rest() journal.Span {
 // all tells whether every record is a Gap by now.
 func (p *parcel) all() bool { return uint64(len(p.condemned)) == p.span.Last-p.span.First+1 }
 
-// fresh are the records named that are not Gaps yet; all of those when none is named.
+// fresh are the records named that are not Gaps yet; all of those when none is named. A sink may name millions.
 func (p *parcel) fresh(content *wire.Batch, named []uint64) (records []*wire.Record) {
+	meant := map[uint64]bool{}
+	for _, sequence := range named {
+		if sequence >= p.span.First && sequence <= p.span.Last {
+			meant[sequence] = true
+		}
+	}
 	for _, r := range content.GetRecords() {
-		if !p.condemned[r.GetSequence()] && (len(named) == 0 || slices.Contains(named, r.GetSequence())) {
+		if !p.condemned[r.GetSequence()] && (len(named) == 0 || meant[r.GetSequence()]) {
 			records = append(records, r)
 		}
 	}
