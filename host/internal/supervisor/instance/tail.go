@@ -123,12 +123,16 @@ func (t *tail) crashed() []string {
 	return append([]string(nil), t.crash...)
 }
 
-// Write takes what go-plugin forwards of a plugin's replaced standard output and error. It never blocks: a part of a line
-// counts as one.
+// Write takes what go-plugin forwards of a plugin's replaced standard output and error; a part of a line counts as one. A
+// flooder waits here too.
 func (t *tail) Write(data []byte) (int, error) {
+	dropped := 0
 	for line := range bytes.Lines(data) {
-		t.take(bytes.TrimRight(line[:min(len(line), lineBytes)], "\r\n"), false)
+		if !t.take(bytes.TrimRight(line[:min(len(line), lineBytes)], "\r\n"), false) {
+			dropped += len(line)
+		}
 	}
+	time.Sleep(time.Duration(dropped) * time.Second / readRate)
 	return len(data), nil
 }
 

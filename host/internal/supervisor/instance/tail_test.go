@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
@@ -72,6 +74,21 @@ func TestLongLinesAreCutAndFloodsAreCounted(t *testing.T) {
 	if kept > 90 || tail.dropped != uint64(1000-kept) {
 		t.Errorf("%d lines kept, %d counted as dropped", kept, tail.dropped)
 	}
+}
+
+func TestFloodsThatGoPluginForwardsWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tail := newTail(quiet())
+		begun := time.Now()
+		if n, err := tail.Write([]byte("one\ntwo\n")); n != 8 || err != nil || time.Since(begun) != 0 {
+			t.Errorf("%d, %v, after %v", n, err, time.Since(begun))
+		}
+		flood := []byte(strings.Repeat("z\n", 4<<20))
+		if n, err := tail.Write(flood); n != len(flood) || err != nil || time.Since(begun) < time.Second {
+			t.Errorf("%d, %v, after %v", n, err, time.Since(begun))
+		}
+	})
 }
 
 func TestHandshakeIsCheckedBeforeGoPluginSeesIt(t *testing.T) {
