@@ -2,6 +2,9 @@ package supervisor
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"os"
 	"time"
 )
 
@@ -11,11 +14,34 @@ const (
 	lookUpAgain = time.Minute
 )
 
-// guard watches, beside an incarnation, over what only the host can bound: the disk, and the addresses of its peers.
+// findEvery is how often the plugin's directory is looked for in its place.
+const findEvery = 10 * time.Second
+
+// guard watches, beside an incarnation, over what only the host can see: the disk, the addresses of its peers, and whether
+// others can see what it writes.
 type guard struct {
-	disk    *disk    // nil: no bound
-	network *network // nil: no list of peers
-	board   *board
+	disk      *disk    // nil: no bound
+	network   *network // nil: no list of peers
+	directory place
+	board     *board
+}
+
+// place is the plugin's directory as it was mounted for it.
+type place struct {
+	path string
+	is   fs.FileInfo
+}
+
+// errReplaced says that the plugin writes to where nobody finds it.
+var errReplaced = errors.New("its directory was deleted or replaced")
+
+// find wraps errReplaced when something else, or nothing, is in its place. What cannot be looked at is left alone.
+func (p place) find() error {
+	now, err := os.Lstat(p.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(now, p.is) {
+		return errReplaced
+	}
+	return nil
 }
 
 // run returns when ctx is done, with nil, or with the reason why the plugin must be stopped.
@@ -30,10 +56,19 @@ func (g *guard) run(ctx context.Context) error {
 		lookUp.Stop()
 	}
 	before, looked := int64(0), time.Now()
+	find, found := time.NewTimer(findEvery), make(chan error, 1)
+	defer find.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-find.C:
+			go func() { found <- g.directory.find() }() // left behind by a file server that does not answer
+		case err := <-found:
+			if err != nil {
+				return err
+			}
+			find.Reset(findEvery)
 		case <-measure.C:
 			used, err := g.disk.check(ctx)
 			if err != nil {

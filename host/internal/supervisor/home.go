@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -16,6 +17,8 @@ type home struct {
 	words   []string // how its files are owned
 	missing []string
 	ids     *os.File // idmap, nil when there is none
+
+	directory fs.FileInfo // its own
 }
 
 func (h *home) close() {
@@ -49,6 +52,9 @@ func (w *worker) openHome(thread *process.Thread) (h *home, err error) {
 		return h, err
 	}
 	defer func() { _ = dir.Close() }()
+	if h.directory, err = dir.Stat(); err != nil {
+		return h, fmt.Errorf("look at %s: %w", w.spec.Directory, err)
+	}
 	if w.spec.AsOwner {
 		h.beOwner(w.spec.Owner, "as configured")
 	} else if h.ids, err = process.NewIDMap(thread, w.spec.Owner, w.uid, w.uid); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -26,7 +27,7 @@ type incarnation struct {
 	sha256     [32]byte
 	sandbox    []string
 	hostSocket string
-	guard      *guard // nil: nothing to watch over
+	guard      *guard // nil: nothing watches over it
 	fence      *fence
 	service    func() // stops what answers it; nil: nothing does
 	flight     flight
@@ -86,7 +87,7 @@ func (w *worker) launch(ctx context.Context, thread *process.Thread) (inc *incar
 	}
 	fence.started()
 	inc = &incarnation{life: i, client: i.Client, uid: home.sandbox.UID, sha256: file.SHA256, fence: fence}
-	inc.guard = w.guardOf(inc, limit)
+	inc.guard = w.guardOf(inc, limit, home.directory)
 	inc.sandbox = sandboxWords(i, home)
 	if w.o.HostService != nil {
 		inc.hostSocket, inc.service = i.HostSocket(), w.o.HostService(w.spec.Name, i.HostListener())
@@ -118,16 +119,12 @@ func (w *worker) disk() *disk {
 	return d
 }
 
-// guardOf is nil when there is nothing to watch over.
-func (w *worker) guardOf(inc *incarnation, d *disk) *guard {
-	if d == nil && inc.fence.network == nil {
-		return nil
-	}
+func (w *worker) guardOf(inc *incarnation, d *disk, directory fs.FileInfo) *guard {
 	if d != nil {
 		d.pids = func() []int { return []int{inc.PID()} }
 		if inc.fence.group != nil {
 			d.pids = inc.fence.group.Processes
 		}
 	}
-	return &guard{disk: d, network: inc.fence.network, board: w.board}
+	return &guard{disk: d, network: inc.fence.network, directory: place{w.spec.Directory, directory}, board: w.board}
 }

@@ -203,3 +203,19 @@ func TestSandboxIsToldInWords(t *testing.T) {
 		}
 	}
 }
+
+func TestSinkWhoseDirectoryIsDeletedGetsAnother(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	r := run(t, slot(91), Spec{Name: "sink", Owner: someone})
+	first := r.awaitState(StateRunning).GetPid()
+	if err := os.RemoveAll(r.dir); err != nil {
+		t.Fatal(err)
+	}
+	r.await("another start", func() bool { pid := r.Status()[0].GetPid(); return pid != 0 && pid != first })
+	if s := r.awaitState(StateRunning); !strings.Contains(s.GetLastError(), errReplaced.Error()) {
+		t.Errorf("it says %q", s.GetLastError())
+	}
+	r.feed.add(1)
+	r.await("rows where they are looked for", func() bool { return len(r.rows()) > 0 })
+}
