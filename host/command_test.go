@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -246,9 +248,18 @@ func TestForegroundHoldsTheLockWhileTheDaemonRuns(t *testing.T) {
 	c, out, _ := testCall(t)
 	c.flags = flags{configDir: dir, stateDir: dir, runDir: filepath.Join(dir, "run")}
 	failed := errors.New("no kernel")
-	err := c.foreground(t.Context(), "start-no-daemon", func(_ context.Context, s settings) error {
+	err := c.foreground(t.Context(), "start-no-daemon", func(_ context.Context, s settings, hangups <-chan os.Signal) error {
 		if pid, err := holder(s.RunDir); pid != os.Getpid() || err != nil {
 			t.Errorf("holder while it runs: %d, %v", pid, err)
+		}
+		// Whoever can read the pid may send SIGHUP, also while the daemon is still starting.
+		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+			t.Error(err)
+		}
+		select {
+		case <-hangups:
+		case <-time.After(10 * time.Second):
+			t.Error("SIGHUP was not heard")
 		}
 		return failed
 	})

@@ -76,12 +76,14 @@ type daemon struct {
 	server     *api.Server
 	seen       *executables
 
+	hangups <-chan os.Signal // SIGHUP
 	closers []func() error
 }
 
-// runDaemon monitors until ctx ends. What was counted until then is journaled, and with the sinks if they take it.
-func runDaemon(ctx context.Context, s settings) (err error) {
-	d := &daemon{settings: s, log: slog.New(slog.NewTextHandler(os.Stderr, nil)), started: time.Now()}
+// runDaemon monitors until ctx ends. What was counted until then is journaled, and with the sinks if they take it. With
+// every hangup it reads its configuration again.
+func runDaemon(ctx context.Context, s settings, hangups <-chan os.Signal) (err error) {
+	d := &daemon{settings: s, hangups: hangups, log: slog.New(slog.NewTextHandler(os.Stderr, nil)), started: time.Now()}
 	defer func() { err = errors.Join(err, d.close()) }()
 	if err := d.open(ctx); err != nil {
 		return err

@@ -67,7 +67,7 @@ func TestADaemonThatCannotCaptureTellsWhy(t *testing.T) {
 	c.hooks = blind
 	where := daemonFlags(t, "doctor")
 	c.flags.configDir, c.flags.stateDir, c.flags.runDir, c.flags.instance = where[1], where[3], where[5], where[7]
-	err := c.foreground(t.Context(), "start-no-daemon", func(context.Context, settings) error {
+	err := c.foreground(t.Context(), "start-no-daemon", func(context.Context, settings, <-chan os.Signal) error {
 		return refusal(fmt.Errorf("open capture: %w bytes sent", capture.ErrHook))
 	})
 	if exit := (*exitError)(nil); !errors.As(err, &exit) || exit.code != exitNoCapture {

@@ -33,8 +33,9 @@ func (c *call) foregroundVerb() *cobra.Command {
 	return verb
 }
 
-// foreground runs the daemon in this process, as the only one of its run directory.
-func (c *call) foreground(ctx context.Context, verb string, daemon func(context.Context, settings) error) (err error) {
+// foreground runs the daemon in this process, as the only one of its run directory. From before anybody can read its pid
+// until its end a SIGHUP reaches it as such, and ends nothing.
+func (c *call) foreground(ctx context.Context, verb string, daemon func(context.Context, settings, <-chan os.Signal) error) (err error) {
 	if err := requirePrivileges(verb); err != nil {
 		return err
 	}
@@ -42,6 +43,9 @@ func (c *call) foreground(ctx context.Context, verb string, daemon func(context.
 	if err != nil {
 		return fmt.Errorf("%s: %w", verb, err)
 	}
+	hangups := make(chan os.Signal, 1) // one that comes while another is answered is answered too
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	l, err := acquire(s.RunDir)
 	if err != nil {
 		return fmt.Errorf("%s: %w", verb, err)
@@ -54,7 +58,7 @@ func (c *call) foreground(ctx context.Context, verb string, daemon func(context.
 	outliveReaders()
 	fmt.Fprintln(c.out, "starting picosnitch in simple mode")
 	fmt.Fprintln(c.out, "using config and log files from: "+oneLine(s.ConfigDir))
-	if err := daemon(ctx, s); err != nil {
+	if err := daemon(ctx, s, hangups); err != nil {
 		c.explain(ctx, s, err)
 		return fmt.Errorf("%s: %w", verb, err)
 	}

@@ -4,11 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,14 +22,11 @@ var errHungUp = fmt.Errorf("the terminal has gone: %w", context.Canceled)
 // listenForChanges reads config.json again with every SIGHUP, until ctx ends. A SIGHUP because the terminal has gone ends
 // the daemon: it was started to be seen.
 func (d *daemon) listenForChanges(ctx context.Context, end context.CancelCauseFunc) {
-	hangups := make(chan os.Signal, 1) // one that comes while another is answered is answered too
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hangups:
+		case <-d.hangups:
 		}
 		if hungUp(os.Stdin, os.Stdout, os.Stderr) {
 			end(errHungUp)
