@@ -26,9 +26,9 @@ func (d *daemon) openSupervisor(context.Context) error {
 	if err != nil {
 		return err
 	}
-	specs, refused := d.specs(choices)
+	specs := d.specs(choices)
 	d.linkFiles(specs)
-	if err := errors.Join(d.registerSinks(specs, refused), d.unregisterSinks()); err != nil {
+	if err := errors.Join(d.registerSinks(specs), d.unregisterSinks()); err != nil {
 		return err
 	}
 	if d.supervisor, err = supervisor.New(d.supervisorOptions(), specs); err != nil {
@@ -63,9 +63,10 @@ func (d *daemon) choices(c config.Config) ([]config.PluginChoice, error) {
 	return choices, nil
 }
 
-// specs are the plugins to be started. One that cannot be meant is told, and only named: the others run.
-func (d *daemon) specs(choices []config.PluginChoice) (specs []supervisor.Spec, refused []string) {
-	var told []string
+// specs are the plugins to be started. One that cannot be meant is told, and left out: the others run.
+func (d *daemon) specs(choices []config.PluginChoice) []supervisor.Spec {
+	var specs []supervisor.Spec
+	var refused []string
 	for _, choice := range choices {
 		spec, ok, err := d.spec(choice)
 		if ok && err == nil {
@@ -73,18 +74,17 @@ func (d *daemon) specs(choices []config.PluginChoice) (specs []supervisor.Spec, 
 		}
 		switch {
 		case err != nil:
-			refused = append(refused, choice.Name)
-			told = append(told, fmt.Sprintf("config.json: Plugins.%s: %s: it is not started", choice.Name, oneLine(err.Error())))
+			refused = append(refused, fmt.Sprintf("config.json: Plugins.%s: %s: it is not started", choice.Name, oneLine(err.Error())))
 		case ok:
 			specs = append(specs, spec)
 		}
 	}
-	for _, text := range told {
+	for _, text := range refused {
 		d.log.Warn("plugin refused", "why", text)
 		d.fault(text)
 	}
-	d.inForce.refuse(told)
-	return specs, refused
+	d.inForce.refuse(refused)
+	return specs
 }
 
 // spec is a plugin as the supervisor needs it; false if it is not to be spoken of. A built-in one that an old key enables,
@@ -168,17 +168,16 @@ func findPlugin(dirs []string, name string) (string, bool) {
 
 // roster is the plugins that are to run, or may run on demand. Its zero value is ready to use.
 type roster struct {
-	mu      sync.Mutex // held while sinks are registered with the journal, or forgotten, by what stands here
-	specs   []supervisor.Spec
-	refused []string // plugins that are asked for and cannot be meant: what waits for them stays until that is mended
+	mu    sync.Mutex // held while sinks are registered with the journal, or forgotten, by what stands here
+	specs []supervisor.Spec
 }
 
 // registerSinks gives every plugin that may be a sink a place in the journal before the first record is written, so that
 // none is deleted that a plugin still starting up has to get.
-func (d *daemon) registerSinks(specs []supervisor.Spec, refused []string) error {
+func (d *daemon) registerSinks(specs []supervisor.Spec) error {
 	d.roster.mu.Lock()
 	defer d.roster.mu.Unlock()
-	d.roster.specs, d.roster.refused = specs, refused
+	d.roster.specs = specs
 	for _, spec := range specs {
 		if !maybeSink(d.kindsOf(spec)) {
 			continue
@@ -210,15 +209,27 @@ func (d *daemon) forgetSink(plugin string) {
 func (d *daemon) unregisterSink(name string) error {
 	d.roster.mu.Lock()
 	defer d.roster.mu.Unlock()
-	named := func(s supervisor.Spec) bool { return s.Name == name && maybeSink(d.kindsOf(s)) }
-	if slices.ContainsFunc(d.roster.specs, named) || slices.Contains(d.roster.refused, name) ||
-		!slices.Contains(d.journal.Sinks(), name) {
+	if d.isAwaited(name) || !slices.Contains(d.journal.Sinks(), name) {
 		return nil
 	}
 	if err := d.journal.Unregister(name); err != nil {
 		return fmt.Errorf("forget sink %s: %w", name, err)
 	}
 	return nil
+}
+
+// isAwaited tells whether what waits for a sink is kept: it is to run; or the configuration enables it, and it does not run
+// because it cannot be meant, is not installed, or is left out for this run.
+func (d *daemon) isAwaited(sink string) bool {
+	if i := slices.IndexFunc(d.roster.specs, called(sink)); i >= 0 {
+		return maybeSink(d.kindsOf(d.roster.specs[i]))
+	}
+	enabled := func(p config.PluginChoice) bool { return p.Name == sink && p.Enabled }
+	return slices.ContainsFunc(d.inForce.get().Plugins(), enabled)
+}
+
+func called(name string) func(supervisor.Spec) bool {
+	return func(s supervisor.Spec) bool { return s.Name == name }
 }
 
 // kindsOf is what a plugin is, as it has said or as is known of it; nil is not known.

@@ -147,17 +147,19 @@ func (d *daemon) reconfigurePlugins(c config.Config) error {
 	if err != nil {
 		return err
 	}
-	idle := d.roster.refused // changed by this goroutine alone
-	specs, refused := d.specs(choices)
+	before := d.roster.specs // changed by this goroutine alone
+	specs := d.specs(choices)
 	d.linkFiles(specs)
-	if err := d.registerSinks(specs, refused); err != nil {
+	if err := d.registerSinks(specs); err != nil {
 		return err
 	}
 	if err := d.supervisor.Reconfigure(specs); err != nil {
 		return fmt.Errorf("reconfigure plugins: %w", err)
 	}
-	for _, name := range idle {
-		d.forgetSink(name) // if it is not asked for any more: nothing runs whose end would do it
+	for _, sink := range d.journal.Sinks() {
+		if !slices.ContainsFunc(before, called(sink)) { // no plugin ends that would be forgotten then
+			d.forgetSink(sink)
+		}
 	}
 	return nil
 }

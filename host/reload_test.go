@@ -259,6 +259,11 @@ func TestWhatWaitsForAPluginThatCannotBeMeantStays(t *testing.T) {
 	if sinks := d.journal.Sinks(); !slices.Equal(sinks, []string{"sqlite"}) {
 		t.Errorf("sinks %v once it is gone", sinks)
 	}
+	d.settings.Plugins = []string{"textlog"}
+	d.reload()
+	if sinks := d.journal.Sinks(); !slices.Equal(sinks, []string{"sqlite", "textlog"}) {
+		t.Errorf("sinks %v where sqlite is left out for once", sinks)
+	}
 }
 
 func TestWhatWouldKeepRecordsAndIsNotInstalledIsTold(t *testing.T) {
