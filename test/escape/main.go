@@ -79,6 +79,8 @@ func (*escapist) Configure(_ context.Context, s sdk.Settings) error {
 		go memoryBomb()
 	case "disk":
 		go fill(t.Directory)
+	case "sockets":
+		go fill(os.Getenv("PLUGIN_UNIX_SOCKET_DIR"))
 	case "unlinked":
 		go fillUnlinked(t.Directory)
 	case "flood":

@@ -83,6 +83,15 @@ func TestDiskIsBounded(t *testing.T) {
 	}
 }
 
+func TestSocketDirectoryIsNoDisk(t *testing.T) {
+	t.Parallel()
+	e := target(t, "sockets").start(t, 92)
+	e.await("its end", func() bool { return e.Status()[0].GetRestarts() > 0 })
+	if s := e.Status()[0]; !strings.Contains(s.GetLastError(), "beside its sockets, 1 is granted") {
+		t.Errorf("error = %q", s.GetLastError())
+	}
+}
+
 // freed empties the directory, and the plugin comes back.
 func (e *escaping) freed(t *testing.T) {
 	t.Helper()

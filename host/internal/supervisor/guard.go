@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -14,8 +15,11 @@ const (
 	lookUpAgain = time.Minute
 )
 
-// findEvery is how often the plugin's directory is looked for in its place.
-const findEvery = 10 * time.Second
+// What is looked at of a plugin's directories, and how often.
+const (
+	lookEvery  = 5 * time.Second
+	maxSockets = 1 << 20 // bytes beside its sockets: they lie in the host's run directory
+)
 
 // guard watches, beside an incarnation, over what only the host can see: the disk, the addresses of its peers, and whether
 // others can see what it writes.
@@ -23,7 +27,25 @@ type guard struct {
 	disk      *disk    // nil: no bound
 	network   *network // nil: no list of peers
 	directory place
+	sockets   string // directory of its sockets
 	board     *board
+}
+
+// look says what is wrong with the plugin's directories.
+func (g *guard) look(ctx context.Context) error {
+	if err := g.directory.find(); err != nil {
+		return err
+	}
+	used, err := (&disk{paths: []string{g.sockets}}).measure(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return fmt.Errorf("what it keeps beside its sockets cannot be measured: %w", err)
+	case used > maxSockets:
+		return fmt.Errorf("it keeps %d MiB beside its sockets, 1 is granted", used>>20)
+	}
+	return nil
 }
 
 // place is the plugin's directory as it was mounted for it.
@@ -56,19 +78,19 @@ func (g *guard) run(ctx context.Context) error {
 		lookUp.Stop()
 	}
 	before, looked := int64(0), time.Now()
-	find, found := time.NewTimer(findEvery), make(chan error, 1)
-	defer find.Stop()
+	look, seen := time.NewTimer(lookEvery), make(chan error, 1)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-find.C:
-			go func() { found <- g.directory.find() }() // left behind by a file server that does not answer
-		case err := <-found:
+		case <-look.C:
+			go func() { seen <- g.look(ctx) }() // left behind by a file server that does not answer
+		case err := <-seen:
 			if err != nil {
 				return err
 			}
-			find.Reset(findEvery)
+			look.Reset(lookEvery)
 		case <-measure.C:
 			used, err := g.disk.check(ctx)
 			if err != nil {

@@ -126,5 +126,8 @@ func (w *worker) guardOf(inc *incarnation, d *disk, directory fs.FileInfo) *guar
 			d.pids = inc.fence.group.Processes
 		}
 	}
-	return &guard{disk: d, network: inc.fence.network, directory: place{w.spec.Directory, directory}, board: w.board}
+	return &guard{
+		disk: d, network: inc.fence.network, directory: place{w.spec.Directory, directory},
+		sockets: w.o.socketDir(w.spec.Name), board: w.board,
+	}
 }
