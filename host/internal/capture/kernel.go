@@ -23,7 +23,8 @@ type Kernel struct {
 	options Options
 	objects *objects
 	control *ebpf.Map
-	root    string // pin directory of the instance
+	root    string   // pin directory of the instance
+	claim   *os.File // keeps other hosts from the instance
 	bootID  string
 	convert *converter
 	events  *ringbuf.Reader
@@ -66,9 +67,14 @@ func (k *Kernel) open() error {
 	if k.bootID, err = BootID(); err != nil {
 		return err
 	}
-	if k.root, err = pinDir(k.options.Instance, k.options.Log); err != nil {
+	root, err := pinDir(k.options.Instance, k.options.Log)
+	if err != nil {
 		return err
 	}
+	if k.claim, err = claim(root); err != nil {
+		return fmt.Errorf("instance %s: %w", k.options.Instance, err)
+	}
+	k.root = root
 	spec, tag, err := prepare(&k.options)
 	if err != nil {
 		return err
@@ -314,6 +320,9 @@ func (k *Kernel) release() {
 	}
 	if k.control != nil {
 		k.control.Close()
+	}
+	if k.claim != nil {
+		_ = k.claim.Close()
 	}
 }
 

@@ -51,6 +51,32 @@ func pinDir(instance string, log *slog.Logger) (string, error) {
 	return "", fmt.Errorf("make pin directory %s: somebody else keeps making it", dir)
 }
 
+// errClaimed says that another host has this instance: two that read one ring lose and garble what is in it.
+var errClaimed = errors.New("another daemon counts with it: give this one a name of its own (--instance)")
+
+// claim makes an instance's pins this host's until the file is closed, at the latest by its end. One that was killed a
+// moment ago may hold them still.
+func claim(dir string) (*os.File, error) {
+	file, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open pin directory: %w", err)
+	}
+	for range 20 {
+		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		err = fmt.Errorf("%w: %w", errClaimed, err)
+	case err == nil:
+		return file, nil
+	}
+	return nil, errors.Join(err, file.Close())
+}
+
 // mountBPF makes sure that a BPF file system is mounted at bpffs.
 func mountBPF() error {
 	var st unix.Statfs_t

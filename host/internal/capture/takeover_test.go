@@ -29,6 +29,23 @@ func TestNextHostTakesOverWhatIsNotJournaled(t *testing.T) {
 	}
 }
 
+func TestTwoHostsDoNotShareAnInstance(t *testing.T) {
+	o := testOptions(t, "shared")
+	first := open(t, o)
+	if second, err := Open(o); !errors.Is(err, errClaimed) {
+		if err == nil {
+			second.Abandon()
+		}
+		t.Errorf("error = %v, want errClaimed", err)
+	}
+	from, to := newDatagram(t), newDatagram(t)
+	from.send(to.port, 1000)
+	s := finish(t, first)
+	if sent, _, _, _ := total(s.flows(from.port)); sent != 1000 {
+		t.Errorf("%d bytes, want 1000", sent)
+	}
+}
+
 func TestWindowIsGivenAgainOnlyIfItIsNotJournaled(t *testing.T) {
 	for name, journaled := range map[string]bool{"journaled": true, "lost": false} {
 		t.Run(name, func(t *testing.T) {
