@@ -35,7 +35,10 @@ func script(t *testing.T, lines string) *executable.File {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "script")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+lines+"\n"), 0o755); err != nil {
+	syscall.ForkLock.RLock() // a child that another test starts now would have it open for writing, and it would be busy
+	err = os.WriteFile(path, []byte("#!/bin/sh\n"+lines+"\n"), 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	me := uint32(os.Geteuid())
