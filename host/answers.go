@@ -54,13 +54,18 @@ func pluginMessages(plugins []*wire.PluginStatus) []string {
 	var messages []string
 	for _, p := range plugins {
 		switch p.GetState() {
-		case supervisor.StateBlocked, supervisor.StateDegraded, supervisor.StateBackoff, supervisor.StateCrashLoop, supervisor.StateStopped:
-			text := fmt.Sprintf("plugin %s is %s: %s", p.GetName(), p.GetState(), p.GetLastError())
-			if p.GetConsequence() != "" {
-				text += " (" + p.GetConsequence() + ")"
+		case supervisor.StateRunning, supervisor.StateDisabled, supervisor.StateIdle, supervisor.StateDraining:
+			continue
+		case supervisor.StateStarting, supervisor.StateConfiguring: // nothing is wrong, unless it failed before
+			if p.GetConsequence() == "" {
+				continue
 			}
-			messages = append(messages, text)
 		}
+		text := fmt.Sprintf("plugin %s is %s: %s", p.GetName(), p.GetState(), p.GetLastError())
+		if p.GetConsequence() != "" {
+			text += " (" + p.GetConsequence() + ")"
+		}
+		messages = append(messages, text)
 	}
 	return messages
 }

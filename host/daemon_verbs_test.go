@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/picosnitch/picosnitch/host/internal/api"
+	"github.com/picosnitch/picosnitch/host/internal/supervisor"
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
@@ -189,5 +190,21 @@ func TestVerbsThatAskTheDaemon(t *testing.T) {
 	var lines []map[string]any
 	if err := json.Unmarshal(out.Bytes(), &lines); err != nil || len(lines) != 1 || lines[0]["acknowledged"] != 9.0 || lines[0]["state"] != "running" {
 		t.Errorf("plugins --json: %v, %s", err, out)
+	}
+}
+
+func TestAnotherAttemptIsNoSuccessYet(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		state, consequence string
+		want               int
+	}{
+		{supervisor.StateStarting, "", 0}, {supervisor.StateRunning, "2 records were refused and are gaps", 0},
+		{supervisor.StateStarting, "x does not work since 10:02", 1}, {supervisor.StateBlocked, "", 1},
+	} {
+		plugin := &wire.PluginStatus{Name: "x", State: c.state, Consequence: c.consequence}
+		if got := pluginMessages([]*wire.PluginStatus{plugin}); len(got) != c.want {
+			t.Errorf("%s, %q: %q, want %d", c.state, c.consequence, got, c.want)
+		}
 	}
 }

@@ -3,10 +3,10 @@
 // Nothing that a plugin is or does takes the host down or delays another plugin.
 //
 // Failures are of three kinds. Permanent ones (a file that may not be run, another protocol, a configuration that the
-// plugin refuses, a disk bound) block a plugin until its file, or what it keeps, changes. Transient ones restart it, soon
-// after the first crash and ever later after more; five within ten minutes are a crash loop, which is said, and tried at
-// long intervals for ever. What lies behind a plugin (a server, a disk) leaves it running and only delays its batches.
-// How the last ten incarnations ended is remembered.
+// plugin refuses, a disk bound) block a plugin until its file, the directories above it, or what it keeps, change.
+// Transient ones restart it, soon after the first crash and ever later after more; five within ten minutes are a crash
+// loop, which is said, and tried at long intervals for ever. What lies behind a plugin (a server, a disk) leaves it running
+// and only delays its batches. How the last ten incarnations ended is remembered.
 //
 // A plugin on demand runs only while somebody uses it. Sinks start before all others, and end after them.
 //

@@ -317,6 +317,8 @@ func TestConsequencesAreTold(t *testing.T) {
 			&wire.PluginStatus{Name: "textlog", State: StateBackoff, Kinds: []string{"sink"}, Queued: 1234567}, 0},
 		"dash does not work since 10:02": {
 			&wire.PluginStatus{Name: "dash", State: StateBlocked, Kinds: []string{"ui"}}, 0},
+		"sqlite gets nothing since 10:02; 0 records wait": {
+			&wire.PluginStatus{Name: "sqlite", State: StateConfiguring, Kinds: []string{"sink"}}, 0},
 		"": {&wire.PluginStatus{State: StateIdle}, 0},
 	} {
 		if got := consequence(c.state, at, c.room, now); got != want {
@@ -325,6 +327,9 @@ func TestConsequencesAreTold(t *testing.T) {
 	}
 	if got, want := clock(at.Add(-48*time.Hour), now), "Nov 19 10:02"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+	if got := consequence(&wire.PluginStatus{State: StateStarting}, time.Time{}, 0, now); got != "" {
+		t.Errorf("of a first start: %q", got)
 	}
 	for d, want := range map[time.Duration]string{
 		36 * time.Hour: "1 day", 90 * time.Minute: "1 hour", 5 * time.Hour: "5 hours", 7 * time.Minute: "7 minutes",

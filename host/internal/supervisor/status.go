@@ -129,11 +129,8 @@ func (b *board) acknowledged(w sdk.Watermark) {
 func (b *board) snapshot() *wire.PluginStatus {
 	b.mu.Lock()
 	s := proto.CloneOf(&b.status)
-	feed, lost, since := b.feed, b.lost, b.trouble
+	feed, lost, trouble := b.feed, b.lost, b.trouble
 	b.mu.Unlock()
-	if since.IsZero() {
-		since = time.Unix(0, s.GetSince())
-	}
 	if feed != nil {
 		s.Queued = feed.Lag()
 	}
@@ -151,21 +148,28 @@ func (b *board) snapshot() *wire.PluginStatus {
 	if b.o.Room != nil && feed != nil {
 		room = b.o.Room(s.GetName())
 	}
-	s.Consequence = consequence(s, since, room, time.Now())
+	s.Consequence = consequence(s, trouble, room, time.Now())
 	if lost > 0 {
 		s.Consequence = strings.TrimPrefix(fmt.Sprintf("%s; %s records were refused and are gaps", s.Consequence, grouped(uint64(lost))), "; ")
 	}
 	return s
 }
 
-// consequence says what the state means for a person. It has not done its work from begun on; room is for how long the
-// journal has room; 0: not known.
-func consequence(s *wire.PluginStatus, begun time.Time, room time.Duration, now time.Time) string {
+// consequence says what the state means for a person. trouble is as on the board; room is for how long the journal has room;
+// 0: not known.
+func consequence(s *wire.PluginStatus, trouble time.Time, room time.Duration, now time.Time) string {
 	switch s.GetState() {
-	case StateRunning, StateDisabled, StateStarting, StateConfiguring, StateIdle, StateDraining:
+	case StateRunning, StateDisabled, StateIdle, StateDraining:
 		return ""
+	case StateStarting, StateConfiguring: // one more attempt is no success yet
+		if trouble.IsZero() {
+			return ""
+		}
 	}
-	since := clock(begun, now)
+	if trouble.IsZero() {
+		trouble = time.Unix(0, s.GetSince())
+	}
+	since := clock(trouble, now)
 	waits := grouped(s.GetQueued()) + " records wait"
 	if room > 0 {
 		waits += ", room for about " + about(room)
