@@ -58,6 +58,7 @@ enum flow_flag {
 	FLOW_LISTENER = 4, /* process is the one that listens, not one that was seen to accept */
 	FLOW_ESTIMATE = 8, /* some bytes are what was encrypted, not what was taken */
 	FLOW_TUNNEL = 16,  /* packets of the kernel that carry others */
+	FLOW_RAW = 32,     /* of a raw socket: what stands where others have their ports is none */
 };
 
 /* Sums of one flow_key in one generation. What follows the sums is written once, when the entry is made. */

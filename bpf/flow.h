@@ -191,6 +191,8 @@ static __always_inline void describe_flow(struct flow *f, struct sock *sk, const
 	f->protocol = c->protocol ? c->protocol : sk->sk_protocol;
 	describe_local(f, sk, key->family);
 	f->flags = c->flags;
+	if (sk->sk_type == SOCK_RAW)
+		f->flags |= FLOW_RAW;
 	f->uid = c->uid;
 	if (c->flags & FLOW_KERNEL)
 		f->inode = (__u64)sk->sk_data_ready;

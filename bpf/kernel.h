@@ -23,6 +23,7 @@
 #define AF_PACKET 17
 #define AF_ALG 38
 #define AF_VSOCK 40
+#define AF_XDP 44
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
 #define SOCK_RAW 3
@@ -135,9 +136,15 @@ struct flowi4 {
 	union flowi_uli uli;
 };
 
+struct flowi6 {
+	struct in6_addr daddr;
+	union flowi_uli uli;
+};
+
 struct flowi {
 	union {
 		struct flowi4 ip4;
+		struct flowi6 ip6;
 	} u;
 };
 
@@ -148,7 +155,7 @@ struct inet_cork_full {
 struct inet_sock {
 	struct sock sk;
 	__be16 inet_sport;
-	struct inet_cork_full cork; /* of what was sent in parts: where to */
+	struct inet_cork_full cork; /* of what is, or was, sent in parts: where to */
 };
 
 struct inet_connection_sock {
@@ -170,8 +177,13 @@ struct tcp_sock {
 	_Bool is_mptcp; /* a path of an MPTCP socket */
 };
 
+struct packet_ring_buffer {
+	void *pg_vec; /* NULL without a ring */
+};
+
 struct packet_sock {
 	struct sock sk;
+	struct packet_ring_buffer rx_ring;
 	int ifindex;
 	__be16 num;
 };

@@ -23,10 +23,15 @@ static __always_inline int other_family(struct sock *sk)
 	return !internet(family) && family != AF_PACKET && family != AF_VSOCK;
 }
 
-/* Sockets whose calls may each name another peer. */
+/* Sockets whose calls may each name another peer. Raw ones of the same protocol have no ports. */
+static __always_inline int udp_kind(__u16 type, __u16 protocol)
+{
+	return type == SOCK_DGRAM && (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE);
+}
+
 static __always_inline int udp(struct sock *sk)
 {
-	return sk->sk_protocol == IPPROTO_UDP || sk->sk_protocol == IPPROTO_UDPLITE;
+	return udp_kind(sk->sk_type, sk->sk_protocol);
 }
 
 /* Likewise, but without a hook that names it: the packet itself tells. SCTP: one socket for many associations. */

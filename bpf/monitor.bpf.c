@@ -338,7 +338,7 @@ int arrive(struct __sk_buff *skb)
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return 1;
-	if (sk->state != TCP_ESTABLISHED && (sk->protocol == IPPROTO_UDP || sk->protocol == IPPROTO_UDPLITE))
+	if (sk->state != TCP_ESTABLISHED && udp_kind(sk->type, sk->protocol))
 		port = on_delivery(skb, sk);
 	if (port == PORT_DNS)
 		on_answer(skb, sk);

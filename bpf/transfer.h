@@ -23,20 +23,63 @@ static __always_inline void named(struct flow_key *key, const struct named_peer 
 	key->peer_port = peer->port;
 }
 
+static __always_inline int mapped_v4(const __u8 *address)
+{
+	const __u32 *words = (const __u32 *)address;
+
+	return !words[0] && !words[1] && words[2] == bpf_htonl(0xffff);
+}
+
 /*
- * Where the parts of a datagram go that is sent in parts: only the first call names it. Of an IPv6 socket the kernel's note
- * may be of IPv4 and does not say so.
+ * Where the kernel notes that the parts of a datagram go which is sent in parts: only the first call names it. Port 0: it
+ * has noted nothing. Of an IPv6 socket the note may be of IPv4 and does not say so.
  */
-static __always_inline void corked_to(struct sock *sk, struct flow_key *key)
+static __always_inline void corked_to(struct sock *sk, int v4, struct peer *to)
 {
 	struct inet_sock *inet = (struct inet_sock *)sk;
 
-	if (key->family == AF_INET)
-		key->peer_port = bpf_ntohs(BPF_CORE_READ(inet, cork.fl.u.ip4.uli.ports.dport));
-	if (key->peer_port)
-		map_v4(key->peer, BPF_CORE_READ(inet, cork.fl.u.ip4.daddr));
-	else
+	if (v4 && can_follow()) {
+		inet = follow_as(struct inet_sock, sk);
+		to->port = bpf_ntohs(inet->cork.fl.u.ip4.uli.ports.dport);
+		map_v4(to->address, inet->cork.fl.u.ip4.daddr);
+	} else if (v4) {
+		to->port = bpf_ntohs(BPF_CORE_READ(inet, cork.fl.u.ip4.uli.ports.dport));
+		map_v4(to->address, BPF_CORE_READ(inet, cork.fl.u.ip4.daddr));
+	} else {
+		to->port = bpf_ntohs(BPF_CORE_READ(inet, cork.fl.u.ip6.uli.ports.dport));
+		BPF_CORE_READ_INTO(&to->address, inet, cork.fl.u.ip6.daddr);
+	}
+}
+
+/* A part that nothing but the kernel's note tells the peer of. */
+static __always_inline void sent_as_corked(struct sock *sk, struct flow_key *key)
+{
+	struct peer to = {};
+
+	if (key->family == AF_INET6)
+		corked_to(sk, 0, &to);
+	if (!to.port)
+		corked_to(sk, 1, &to);
+	__builtin_memcpy(key->peer, to.address, 16);
+	key->peer_port = to.port;
+	if (!to.port)
 		key->peer_kind = PEER_UNKNOWN;
+}
+
+/*
+ * A datagram may go where the kernel's note says, whatever peer the socket has: parts do, and over IPv4 all that comes after
+ * them. If the two differ nobody can tell.
+ */
+static __always_inline void unless_corked(struct sock *sk, struct flow_key *key)
+{
+	struct peer to = {};
+
+	corked_to(sk, mapped_v4(key->peer), &to);
+	if (!to.port || (to.port == key->peer_port && same_address(to.address, key->peer)))
+		return;
+	__builtin_memset(key->peer, 0, 16);
+	key->peer_port = 0;
+	key->peer_kind = PEER_UNKNOWN;
 }
 
 /*
@@ -51,13 +94,18 @@ static __always_inline void sent_to(struct sock *sk, struct task_struct *task, s
 	if (mine && peer->fresh) {
 		peer->fresh = 0;
 		named(key, peer);
-	} else if (sk->__sk_common.skc_state == TCP_ESTABLISHED) {
+		return;
+	}
+	if (sk->__sk_common.skc_state == TCP_ESTABLISHED) {
 		socket_peer(sk, key);
 	} else if (mine) {
 		named(key, peer);
 	} else {
-		corked_to(sk, key);
+		sent_as_corked(sk, key);
+		return;
 	}
+	if (udp(sk))
+		unless_corked(sk, key);
 }
 
 /* The peer of a packet that a raw or ICMP socket sent: where it went, if this thread sent the last one. */

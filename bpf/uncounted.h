@@ -71,8 +71,22 @@ static __always_inline int on_device(struct bpf_cgroup_dev_ctx *ctx)
 /* A file that was open before there were probes. */
 static __always_inline int on_open_file(struct task_struct *task, struct file *file)
 {
-	if (!active() || !task || !file || BPF_CORE_READ(file, f_inode, i_rdev) != TUN_DEVICE)
+	struct packet_sock *packet;
+	struct socket *socket;
+	struct sock *sk;
+
+	if (!active() || !task || !file)
 		return 0;
-	uncounted(task, UNCOUNTED_TUN);
+	if (BPF_CORE_READ(file, f_inode, i_rdev) == TUN_DEVICE)
+		uncounted(task, UNCOUNTED_TUN);
+	socket = bpf_sock_from_file(file);
+	sk = socket ? socket->sk : NULL;
+	if (!sk)
+		return 0;
+	packet = (struct packet_sock *)sk;
+	if (sk->__sk_common.skc_family == AF_XDP)
+		uncounted(task, UNCOUNTED_XDP);
+	else if (sk->__sk_common.skc_family == AF_PACKET && BPF_CORE_READ(packet, rx_ring.pg_vec))
+		uncounted(task, UNCOUNTED_RX_RING);
 	return 0;
 }

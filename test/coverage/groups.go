@@ -102,6 +102,8 @@ func udp() []path {
 		{"udp-gro", "GRO: several datagrams, one call"},
 		{"udp-msg-more", "MSG_MORE"},
 		{"udp-cork", "UDP_CORK"},
+		{"udp-cork-elsewhere", "connected, and a datagram begun to another peer, IPv4"},
+		{"udp6-cork-elsewhere", "connected, and a datagram begun to another peer, IPv6"},
 		{"udp-truncated", "too little room"},
 		{"udp-msg-trunc", "MSG_TRUNC, which tells the real length"},
 		{"udp-errqueue", "MSG_ERRQUEUE"},
@@ -125,6 +127,8 @@ func raw() []path {
 		{"raw6", "protocol 253, IPv6"},
 		{"raw4-header", "with its own header, IPv4"},
 		{"raw6-header", "with its own header, IPv6"},
+		{"raw4-udp", "UDP over a raw socket, IPv4"},
+		{"raw6-udp", "UDP over a raw socket, IPv6"},
 		{"raw4-connected", "connected"},
 		{"raw4-nameless", "recv without asking for the address"},
 		{"sctp4", "SCTP, IPv4"},
@@ -206,6 +210,7 @@ func named() []path {
 func life() []path {
 	return []path{
 		{"before-start", "processes and sockets older than the daemon"},
+		{"uncounted-before-start", "rings and devices older than the daemon are told of"},
 		{"kill-plugin", "the store is killed under load"},
 		{"calls-under-way", "calls that wait while another daemon comes and goes"},
 		{"kill-host", "the daemon is killed and started again"},

@@ -21,6 +21,8 @@ func rawPaths() []scenario {
 		{"raw6", rawBothWays("raw6:253", v6Of, 0)},
 		{"raw4-header", rawBothWays("raw4:253", v4Of, 20)},
 		{"raw6-header", rawBothWays("raw6:253", v6Of, 40)},
+		{"raw4-udp", rawBothWays(fmt.Sprint("raw4:", unix.IPPROTO_UDP), v4Of, 0)},
+		{"raw6-udp", rawBothWays(fmt.Sprint("raw6:", unix.IPPROTO_UDP), v6Of, 0)},
 		{"raw4-connected", rawConnected},
 		{"raw4-nameless", rawNameless},
 		{"sctp4", needSCTP(tcpBothWays("sctp4", across4))},

@@ -16,6 +16,8 @@ func udpPaths() []scenario {
 		{"udp-gro", udpSegments(true)},
 		{"udp-msg-more", udpMore},
 		{"udp-cork", udpCork},
+		{"udp-cork-elsewhere", udpCorkElsewhere("udp4", v4Of)},
+		{"udp6-cork-elsewhere", udpCorkElsewhere("udp6", v6Of)},
 		{"udp-truncated", udpTruncated("")},
 		{"udp-msg-trunc", udpTruncated(script.Truncate)},
 		{"udp-errqueue", udpErrorQueue},
@@ -113,6 +115,30 @@ func udpCork(c *Case) {
 	a.Finish()
 	b.Finish()
 	c.Check()
+}
+
+// udpCorkElsewhere has a peer and begins a datagram to another, which then gets what was sent to nobody in particular. The
+// row of that must not name the peer, who gets nothing.
+func udpCorkElsewhere(network string, at func(*Space) netip.Addr) func(*Case) {
+	return func(c *Case) {
+		a, b := c.Start("a", c.Pair.A), c.Start("b", c.Pair.B)
+		a.Bound("s", network, at(c.Pair.A))
+		home, away := b.Bound("home", network, at(c.Pair.B)), b.Bound("away", network, at(c.Pair.B))
+		a.must(script.Command{Do: script.Connect, Name: "s", Address: home})
+		a.must(script.Command{Do: script.SendTo, How: script.More, Name: "s", Bytes: 1, Peers: []string{away}})
+		a.Send("s", 1000, 1)
+		if r := b.must(script.Command{Do: script.RecvFrom, Name: "away"}); r.Bytes != 1001 {
+			c.Fatalf("%d bytes came, not 1001: the case does not show what it shall", r.Bytes)
+		}
+		nobody := func(e *Expectation) {
+			if e.Key.Rport == port(netip.MustParseAddrPort(home)) {
+				e.Key.Raddr, e.Key.Rport = "", -1
+			}
+		}
+		a.Finish(nobody)
+		b.Finish()
+		c.Check()
+	}
 }
 
 // udpTruncated receives into too little room: what counts is what the call says.

@@ -59,6 +59,25 @@ func beforeStart(t *testing.T, l *Lab) {
 	d.Stop()
 }
 
+// uncountedBeforeStart has what moves bytes without calls set up before the daemon starts: it is told of all the same.
+func uncountedBeforeStart(t *testing.T, l *Lab) {
+	d := NewDaemon(t, l, 0)
+	c := NewCase(t, l, d)
+	ring, xdp, tun := c.Start("ring", c.Pair.A), c.Start("xdp", c.Pair.A), c.Start("tun", c.Pair.A)
+	ring.must(script.Command{Do: script.Socket, Name: "s", Net: "packet"})
+	ring.set("s", "rx-ring")
+	r := xdp.Do(script.Command{Do: script.BindXDP, Net: "lab0"})
+	c.Feature("AF_XDP on veth", r.Errno == "")
+	r = tun.Do(script.Command{Do: script.Tunnel, Net: "tun0"})
+	c.Feature("TUN", r.Errno == "")
+	d.Start()
+	for word, p := range map[string]*Puppet{"ring": ring, "xdp": xdp, "tun": tun} {
+		c.CheckGap(p.Identity(), word)
+		p.Finish()
+	}
+	d.Stop()
+}
+
 // killPlugin kills the sqlite plugin while bytes move, several times: it comes back, nothing is lost, nothing comes
 // twice.
 func killPlugin(t *testing.T, l *Lab) {

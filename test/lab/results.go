@@ -92,7 +92,7 @@ func outcome(rows []Row) (result, why string) {
 		if row.Counting != "" {
 			countings = appendNew(countings, row.Counting)
 		}
-		if row.Peer == "inferred" || row.Peer == "folded" {
+		if row.Peer == "inferred" || row.Peer == "folded" || row.Peer == "" && row.Key.Protocol == "udp" {
 			result = Inferred
 		}
 	}

@@ -176,6 +176,7 @@ func (c *converter) flow(key *kernelFlowKey, f *kernelFlow) Flow {
 		NetNS: f.Netns, Ifindex: f.Ifindex,
 		Existing:    f.Flags&uint8(kernelFlowFlagFLOW_EXISTING) != 0,
 		Kernel:      f.Flags&uint8(kernelFlowFlagFLOW_KERNEL) != 0,
+		Raw:         f.Flags&uint8(kernelFlowFlagFLOW_RAW) != 0,
 		Attribution: wire.Attribution_ATTRIBUTION_KERNEL, Counting: c.counting,
 		Name: text(f.Name[:]), UID: f.Uid, CgroupID: f.Cgroup,
 		File: FileKey{Superblock: c.superblock(f.Superblock), Device: device(f.Device), Inode: f.Inode},

@@ -188,6 +188,7 @@ type Flow struct {
 	NetNS       uint32           `json:"net_ns"`
 	Ifindex     uint32           `json:"ifindex,omitempty"`
 	Existing    bool             `json:"existing,omitempty"`
+	Raw         bool             `json:"raw,omitempty"`    // the socket is a raw one, which has no ports, whatever its protocol
 	Kernel      bool             `json:"kernel,omitempty"` // the socket belongs to the kernel, not to a process
 	Attribution wire.Attribution `json:"attribution"`
 	Counting    wire.Counting    `json:"counting"`

@@ -105,6 +105,7 @@ const (
 	kernelFlowFlagFLOW_LISTENER kernelFlowFlag = 4
 	kernelFlowFlagFLOW_ESTIMATE kernelFlowFlag = 8
 	kernelFlowFlagFLOW_TUNNEL   kernelFlowFlag = 16
+	kernelFlowFlagFLOW_RAW      kernelFlowFlag = 32
 )
 
 type kernelFlowKey struct {

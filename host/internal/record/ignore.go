@@ -57,7 +57,7 @@ func (i *ignorer) ignores(f *capture.Flow, process *wire.Process, domain *wire.D
 }
 
 func (i *ignorer) port(f *capture.Flow, a netip.AddrPort) bool {
-	port := portOf(f.Protocol, a)
+	port := portOf(f, a)
 	return port >= 0 && i.ports[uint16(port)]
 }
 

@@ -137,7 +137,7 @@ func (s *sums) row(f *capture.Flow, l identity.Lineage, domains []*wire.Domain, 
 		tuple: tuple{
 			process: l.Process, parent: l.Parent, grandparent: l.Grandparent,
 			layer: f.Layer, family: f.Family, protocol: f.Protocol,
-			local: s.end(f.Protocol, f.Local, true), remote: s.end(f.Protocol, f.Remote, s.options.Addresses),
+			local: s.end(f, f.Local, true), remote: s.end(f, f.Remote, s.options.Addresses),
 			mapped: f.Mapped, peer: f.Peer, direction: f.Direction, result: f.Result,
 			netns: f.NetNS, ifindex: f.Ifindex, attribution: f.Attribution, counting: f.Counting, existing: f.Existing,
 		},
@@ -153,14 +153,14 @@ func (s *sums) row(f *capture.Flow, l identity.Lineage, domains []*wire.Domain, 
 	}
 	if s.options.Addresses {
 		for _, c := range f.Candidates {
-			r.candidates = append(r.candidates, s.end(f.Protocol, c, true))
+			r.candidates = append(r.candidates, s.end(f, c, true))
 		}
 	}
 	return r
 }
 
-func (s *sums) end(protocol uint16, a netip.AddrPort, address bool) end {
-	e := end{addr: a.Addr(), port: portOf(protocol, a)}
+func (s *sums) end(f *capture.Flow, a netip.AddrPort, address bool) end {
+	e := end{addr: a.Addr(), port: portOf(f, a)}
 	if !address {
 		e.addr = netip.Addr{}
 	}
@@ -170,9 +170,12 @@ func (s *sums) end(protocol uint16, a netip.AddrPort, address bool) end {
 	return e
 }
 
-// portOf is -1 where the protocol has no ports or there is no endpoint.
-func portOf(protocol uint16, a netip.AddrPort) int32 {
-	switch protocol {
+// portOf is -1 where the protocol, or a raw socket, has no ports, or where there is no endpoint.
+func portOf(f *capture.Flow, a netip.AddrPort) int32 {
+	if f.Raw {
+		return -1
+	}
+	switch f.Protocol {
 	case unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_UDPLITE, unix.IPPROTO_SCTP, unix.IPPROTO_DCCP, unix.IPPROTO_MPTCP:
 		if a.Addr().IsValid() || a.Port() != 0 {
 			return int32(a.Port())
