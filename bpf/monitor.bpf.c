@@ -372,7 +372,7 @@ int depart(struct __sk_buff *skb)
 		}
 	}
 	if (protocol == IPPROTO_TCP) {
-		on_greeting(skb, sk);
+		on_greeting(skb, sk, transport);
 	} else if (protocol == IPPROTO_UDP) {
 		port = port_at(skb, transport + 2);
 		if (port == PORT_DNS)

@@ -48,22 +48,25 @@ static __always_inline void remote_of(struct __sk_buff *skb, struct payload *p)
 	}
 }
 
-/* Hands bytes of a packet to the host. Half of the ring is kept for execs. */
-static __always_inline void hand_over(struct __sk_buff *skb, struct payload *about, __u32 at, __u64 offset)
+/*
+ * Hands bytes of a packet to the host. Half of the ring is kept for execs. A function of its own, since some call it again
+ * and again.
+ */
+static __noinline int hand_over(struct __sk_buff *skb, struct payload *about, __u32 at, __u64 offset)
 {
 	struct payload *p;
 	__u32 length = skb->len - at;
 
-	if (skb->len <= at)
-		return;
+	if (!about || skb->len <= at)
+		return 0;
 	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2) {
 		lost(LOSS_NAME_FULL, 0, 0);
-		return;
+		return 0;
 	}
 	p = bpf_ringbuf_reserve(&events, sizeof(*p), 0);
 	if (!p) {
 		lost(LOSS_NAME_FULL, 0, 0);
-		return;
+		return 0;
 	}
 	p->event = about->event;
 	p->event.before = about->event.process;
@@ -85,15 +88,23 @@ static __always_inline void hand_over(struct __sk_buff *skb, struct payload *abo
 	p->length = length;
 	if (length == 0) {
 		bpf_ringbuf_discard(p, 0);
-		return;
+		return 0;
 	}
 	barrier_var(length);
 	length = ((length - 1) & (PAYLOAD_BYTES - 1)) + 1; /* 6.1 does not learn from the test that it is not 0 */
 	if (bpf_skb_load_bytes(skb, at, p->data, length)) {
 		bpf_ringbuf_discard(p, 0);
-		return;
+		return 0;
 	}
 	bpf_ringbuf_submit(p, wakeup(EVENT_PAYLOAD));
+	return 0;
+}
+
+/* The same of a stream, whose packets are as long as the kernel likes before they meet a wire: what comes next must find no hole. */
+static __always_inline void hand_over_all(struct __sk_buff *skb, struct payload *about, __u32 at, __u64 offset)
+{
+	for (int i = 0; i < GREETING_BYTES && at + i < skb->len; i += PAYLOAD_BYTES)
+		hand_over(skb, about, at + i, offset + i);
 }
 
 static __always_inline void about_socket(struct payload *about, struct __sk_buff *skb, const struct socket_state *state)
@@ -133,7 +144,10 @@ static __always_inline void on_answer(struct __sk_buff *skb, struct bpf_sock *sk
 	about->protocol = protocol;
 	about->remote_port = PORT_DNS;
 	about->received = 1;
-	hand_over(skb, about, at, offset);
+	if (protocol == IPPROTO_TCP)
+		hand_over_all(skb, about, at, offset);
+	else
+		hand_over(skb, about, at, 0);
 }
 
 /* Whether this side has said so much that no greeting is to come. Of a socket that is not a TCP socket of its own: yes. */
@@ -153,40 +167,39 @@ static __always_inline int past_greeting(struct bpf_sock *sk)
 	return !tcp || tcp->bytes_acked > GREETING_BYTES;
 }
 
-#define ACKNOWLEDGEMENT 80 /* no packet without data is longer, and no greeting is shorter */
-
 /*
  * The first bytes that a process which connected says, as long as they look like TLS. Almost every packet of a connection
  * comes too late for that, or says nothing: these are told without asking for anything.
  */
-static __always_inline void on_greeting(struct __sk_buff *skb, struct bpf_sock *sk)
+static __always_inline void on_greeting(struct __sk_buff *skb, struct bpf_sock *sk, __u32 transport)
 {
 	struct socket_state *state;
 	struct payload *about;
 	struct tcp_header *tcp;
-	__u32 zero = 0, transport, at, offset;
-	__u8 protocol = 0, first;
+	__u32 zero = 0, at, offset;
+	__u16 port;
+	__u8 first, begins;
 
-	if (skb->len < ACKNOWLEDGEMENT && sk->state != TCP_SYN_SENT)
+	tcp = header_at(skb, transport, sizeof(*tcp));
+	if (!tcp)
 		return;
-	if (past_greeting(sk))
+	at = transport + tcp->length * 4;
+	begins = tcp->flags & TCP_SYN;
+	offset = bpf_ntohl(tcp->sequence);
+	port = bpf_ntohs(tcp->destination);
+	if ((skb->len <= at && !begins) || past_greeting(sk))
 		return;
 	state = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (!state || !state->greeting || !active())
 		return;
 	about = bpf_map_lookup_elem(&abouts, &zero);
-	transport = transport_of(skb, &protocol);
-	tcp = transport ? header_at(skb, transport, sizeof(*tcp)) : NULL;
-	if (!about || !tcp)
+	if (!about)
 		return;
-	if (tcp->flags & TCP_SYN) {
-		state->first_sent = bpf_ntohl(tcp->sequence) + 1;
-		return;
-	}
-	at = transport + tcp->length * 4;
+	if (begins)
+		state->first_sent = ++offset;
 	if (skb->len <= at)
 		return;
-	offset = bpf_ntohl(tcp->sequence) - state->first_sent;
+	offset -= state->first_sent;
 	if (offset == 0) {
 		if (bpf_skb_load_bytes(skb, at, &first, 1))
 			return;
@@ -198,9 +211,9 @@ static __always_inline void on_greeting(struct __sk_buff *skb, struct bpf_sock *
 		return;
 	about_socket(about, skb, state);
 	about->protocol = IPPROTO_TCP;
-	about->remote_port = bpf_ntohs(tcp->destination);
+	about->remote_port = port;
 	about->received = 0;
-	hand_over(skb, about, at, offset);
+	hand_over_all(skb, about, at, offset);
 }
 
 /* A question to a name server is about to leave, in the context of its sender: the answer is for him. */

@@ -203,6 +203,8 @@ func named() []path {
 		{"name-dns-udp", "DNS over UDP, asked by the program itself"},
 		{"name-dns-tcp", "DNS over TCP"},
 		{"name-tls", "said in the first packet of TLS"},
+		{"name-tls-split", "said in many short segments of TLS"},
+		{"name-tls-long", "said at the end of a long first message of TLS"},
 		{"name-quic", "said in the first packet of QUIC"},
 	}
 }

@@ -22,6 +22,8 @@ func nameCases() []scenario {
 		{"name-dns-udp", func(c *Case) { c.named("udp.lab.example", "dns-process", askServer("udp")) }},
 		{"name-dns-tcp", func(c *Case) { c.named("tcp.lab.example", "dns-process", askServer("tcp")) }},
 		{"name-tls", func(c *Case) { c.named("tls.lab.example", "sni", greet("tls")) }},
+		{"name-tls-split", func(c *Case) { c.named("split.lab.example", "sni", greetIn(0, 20)) }},
+		{"name-tls-long", func(c *Case) { c.named("long.lab.example", "sni", greetIn(5000, 1<<16)) }},
 		{"name-quic", func(c *Case) { c.named("example.com", "sni", greet("quic")) }}, // as RFC 9001, appendix A.2
 	}
 }
@@ -201,5 +203,25 @@ except OSError:
     pass # nobody answers
 s.close()
 `)
+	}
+}
+
+// greetIn says a name in segments of so many bytes, after so many others.
+func greetIn(before, segment int) func(*Case, string, netip.Addr) []string {
+	return func(*Case, string, netip.Addr) []string {
+		return python(`
+before, segment = int(sys.argv[2]), int(sys.argv[3])
+sni = struct.pack(">HBH", len(name) + 3, 0, len(name)) + name.encode()
+extensions = struct.pack(">HH", 21, before) + bytes(before) + struct.pack(">HH", 0, len(sni)) + sni
+body = b"\3\3" + bytes(33) + b"\0\2\x13\1\1\0" + struct.pack(">H", len(extensions)) + extensions
+hello = b"\1" + len(body).to_bytes(3, "big") + body
+hello = b"\x16\3\1" + struct.pack(">H", len(hello)) + hello
+s = socket.socket()
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+s.connect((address, int(port)))
+for i in range(0, len(hello), segment):
+    s.sendall(hello[i:i + segment])
+s.close()
+`, fmt.Sprint(before), fmt.Sprint(segment))
 	}
 }

@@ -8,7 +8,7 @@ import (
 	wire "github.com/picosnitch/picosnitch/sdk/proto"
 )
 
-// MaxPayload is the most bytes of one call that the kernel side hands over.
+// MaxPayload is the most bytes that the kernel side hands over at once.
 const MaxPayload = 2048
 
 // Payload is the beginning of what one call of a process sent or received. Observe keeps nothing of Data.
@@ -22,7 +22,7 @@ type Payload struct {
 	Received bool   // else sent
 	Time     int64  // boot ns
 	Offset   uint64 // of Data in its direction of the stream; 0 for datagrams
-	Data     []byte // at most MaxPayload, the rest of a longer call is missing
+	Data     []byte // at most MaxPayload: of a stream the rest comes with the next, of a datagram it is missing
 }
 
 // Owner is who learned a name.
