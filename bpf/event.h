@@ -31,7 +31,8 @@ struct flow_key {
 	__u8 peer[16];    /* IPv4 as ::ffff:a.b.c.d */
 	__u16 peer_port;  /* host order */
 	__u16 family;     /* of the socket */
-	__u32 peer_kind;
+	__u16 peer_kind;
+	__u16 local_port; /* host order: a socket may connect to one peer from several, one after the other */
 };
 
 enum direction {

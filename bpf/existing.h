@@ -79,6 +79,7 @@ static __always_inline int on_existing_file(struct task_struct *task, struct fil
 		return 0;
 	key.family = sk->__sk_common.skc_family;
 	key.peer_kind = PEER_EXACT;
+	key.local_port = sk->__sk_common.skc_num;
 	key.socket = bpf_get_socket_cookie(sk);
 	process_of(task, &key.process);
 	c.uid = task->real_cred->uid.val;

@@ -145,6 +145,7 @@ static __always_inline int count_call(struct sock *sk, __u64 identity, __u64 sen
 		return 0;
 	key.family = sk->__sk_common.skc_family;
 	key.peer_kind = PEER_EXACT;
+	key.local_port = sk->__sk_common.skc_num;
 	key.socket = sk->__sk_common.skc_cookie.counter;
 	if (!key.socket)
 		key.socket = identity;

@@ -52,6 +52,7 @@ static __always_inline void begin_state(struct sock *sk, struct flow_key *key)
 {
 	key->family = sk->__sk_common.skc_family;
 	key->peer_kind = PEER_EXACT;
+	key->local_port = local_port(sk);
 	key->socket = cookie_of(sk);
 }
 
@@ -189,6 +190,7 @@ static __always_inline int on_path(struct sock *sk, struct control *ctl, int old
 	whole = BPF_CORE_READ(path, conn);
 	key.family = sk->__sk_common.skc_family;
 	key.peer_kind = PEER_EXACT;
+	key.local_port = local_port(sk);
 	key.socket = BPF_CORE_READ(whole, __sk_common.skc_cookie.counter); /* on_state has seen to it that there is one */
 	internet_peer(sk, &key);
 	return count_state(sk, ctl, &key, &c);
@@ -260,6 +262,7 @@ static __always_inline int on_connect(struct bpf_sock_ops *ctx)
 	sk = (struct sock *)tcp;
 	key.family = sk->__sk_common.skc_family;
 	key.peer_kind = PEER_EXACT;
+	key.local_port = local_port(sk);
 	key.socket = bpf_get_socket_cookie(ctx);
 	key.process = state->owner;
 	if (kernel_owned(sk))

@@ -238,6 +238,7 @@ static __always_inline void begin_key(struct sock *sk, struct flow_key *key)
 {
 	key->family = sk->__sk_common.skc_family;
 	key->peer_kind = PEER_EXACT;
+	key->local_port = sk->__sk_common.skc_num;
 	key->socket = cookie_of(sk);
 }
 

@@ -45,6 +45,7 @@ func tcp() []path {
 		{"tcp-urgent", "urgent data, read"},
 		{"tcp-urgent-unread", "urgent data, never read"},
 		{"tcp-urgent-inline", "urgent data in the stream"},
+		{"tcp-reconnected", "one socket connected anew (AF_UNSPEC)"},
 		{"tcp-errqueue", "MSG_ERRQUEUE, which is no traffic"},
 		{"tcp-fastopen", "fast open by sendto"},
 		{"tcp-fastopen-connect", "fast open by connect"},
@@ -111,6 +112,7 @@ func udp() []path {
 		{"udp-multicast6", "multicast, IPv6"},
 		{"udp-connected-elsewhere", "sendto another peer than the connected one"},
 		{"udp-reconnected", "connected anew"},
+		{"udp-reconnected-port", "connected anew, from another port"},
 		{"udp-port-0", "connects to port 0, as getaddrinfo makes them, are no rows"},
 		{"udp-zerocopy", "MSG_ZEROCOPY"},
 	}

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -83,6 +84,7 @@ func tcpPaths() []scenario {
 		{"tcp-urgent", tcpUrgent(false, true)},
 		{"tcp-urgent-unread", tcpUrgent(false, false)},
 		{"tcp-urgent-inline", tcpUrgent(true, false)},
+		{"tcp-reconnected", reconnected("tcp4")},
 		{"tcp-errqueue", tcpErrorQueue},
 		{"tcp-fastopen", tcpFastOpen(false)},
 		{"tcp-fastopen-connect", tcpFastOpen(true)},
@@ -173,6 +175,32 @@ func tcpUrgent(inline, read bool) func(*Case) {
 		}
 		client.Finish()
 		server.Finish()
+		c.Check()
+	}
+}
+
+// reconnected connects one socket to one peer again and again, from another port each time: each is a row.
+func reconnected(network string) func(*Case) {
+	return func(c *Case) {
+		a, b := c.Start("a", c.Pair.A), c.Start("b", c.Pair.B)
+		peer := b.Bound("l", network, c.Pair.B.V4)
+		if network == "tcp4" {
+			b.must(script.Command{Do: script.Listen, Name: "l"})
+		}
+		a.must(script.Command{Do: script.Socket, Name: "s", Net: network})
+		for i := range 3 {
+			a.must(script.Command{Do: script.Connect, Name: "s", Address: peer})
+			a.Send("s", 100+i, 1)
+			if network == "tcp4" {
+				b.Accept("l", fmt.Sprint(i))
+				b.Receive(fmt.Sprint(i), 100+i)
+			} else {
+				b.Datagrams(script.RecvFrom, "l", 1)
+			}
+			a.must(script.Command{Do: script.Detach, Name: "s"})
+		}
+		a.Finish()
+		b.Finish()
 		c.Check()
 	}
 }

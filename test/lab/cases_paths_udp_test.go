@@ -25,6 +25,7 @@ func udpPaths() []scenario {
 		{"udp-multicast6", udpMulticast("udp6", "ff15::77", func(s *Space) netip.Addr { return s.V6 })},
 		{"udp-connected-elsewhere", udpElsewhere},
 		{"udp-reconnected", udpReconnected},
+		{"udp-reconnected-port", reconnected("udp4")},
 		{"udp-port-0", udpPortZero},
 		{"udp-zerocopy", udpZeroCopy},
 	}

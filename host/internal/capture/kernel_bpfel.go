@@ -109,13 +109,14 @@ const (
 )
 
 type kernelFlowKey struct {
-	_        structs.HostLayout
-	Process  kernelProcessKey
-	Socket   uint64
-	Peer     [16]uint8
-	PeerPort uint16
-	Family   uint16
-	PeerKind uint32
+	_         structs.HostLayout
+	Process   kernelProcessKey
+	Socket    uint64
+	Peer      [16]uint8
+	PeerPort  uint16
+	Family    uint16
+	PeerKind  uint16
+	LocalPort uint16
 }
 
 type kernelLookup struct {

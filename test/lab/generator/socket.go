@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -138,6 +139,16 @@ func (p *puppet) connect(c script.Command, s *socket) error {
 		}
 	})
 	return err
+}
+
+// detach takes the peer away, and the port if the kernel chose it.
+func (s *socket) detach() error {
+	nobody := unix.RawSockaddr{Family: unix.AF_UNSPEC}
+	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(s.fd), uintptr(unsafe.Pointer(&nobody)), unsafe.Sizeof(nobody))
+	if errno != 0 {
+		return errno
+	}
+	return s.refresh()
 }
 
 // bindDevice makes a packet socket hear the experimental protocol on one device.

@@ -22,6 +22,8 @@ func (p *puppet) onSocket(c script.Command, s *socket, r *script.Reply) error {
 		return p.accept(c, s)
 	case script.Connect:
 		return p.connect(c, s)
+	case script.Detach:
+		return s.detach()
 	case script.Send, script.SendTo:
 		return p.send(c, s, r)
 	case script.Receive, script.Read, script.RecvFrom:

@@ -17,6 +17,7 @@ const (
 	Listen   = "listen"   // Name
 	Accept   = "accept"   // Name, As
 	Connect  = "connect"  // Name, Address, Pending
+	Detach   = "detach"   // Name: connect(2) to nobody
 	Send     = "send"     // Name, Bytes, Times: send(2) on a connected socket
 	SendTo   = "sendto"   // Name, Peers, Bytes, Times for each peer
 	Receive  = "receive"  // Name, Bytes (streams: until so many), Times (datagrams): recv(2), no address asked
