@@ -243,7 +243,7 @@ enum loss_cause {
 	LOSS_EXPIRED,           /* programs switched themselves off */
 	LOSS_NAME_FULL,         /* an address may have no name */
 	LOSS_TUNNEL_FULL,       /* no room for a tunnel's row: in no sum anyway */
-	LOSS_CALL,              /* the end of a call was not seen: its bytes are lost */
+	LOSS_CALL,              /* the end, or the begin, of a call was not seen: its bytes are lost */
 	LOSS_CAUSES,
 };
 

@@ -120,16 +120,27 @@ static __always_inline int on_space(struct sock *sk, int splices_seen)
 	struct socket_state *state;
 	struct tcp_sock *tcp;
 	struct flow *f;
+	int followed;
 
 	if (!ctl)
 		return 0;
-	state = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	tcp = bpf_skc_to_tcp_sock(sk);
-	if (!state || !tcp)
+	if (!tcp)
 		return 0;
+	/* One that nobody held when the probes came (it waited to be accepted, or in a message) is followed from here on. */
+	state = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!state) {
+		lost(LOSS_SOCKET_STORAGE, 0, 0);
+		return 0;
+	}
+	followed = state->following;
 	c.received = advance(state, tcp, sk);
-	if (!c.received || !takes_mapped_now(bpf_get_current_task_btf()))
+	if ((followed && !c.received) || !takes_mapped_now(bpf_get_current_task_btf()))
 		return 0;
+	if (!followed) {
+		lost(LOSS_CALL, 0, 0);
+		return 0;
+	}
 	if (tcp->inet_conn.icsk_ulp_ops) {
 		if (splices_seen)
 			return 0;

@@ -214,6 +214,7 @@ func named() []path {
 func life() []path {
 	return []path{
 		{"before-start", "processes and sockets older than the daemon"},
+		{"queued-before-start", "connections that wait to be accepted when the daemon starts"},
 		{"uncounted-before-start", "rings and devices older than the daemon are told of"},
 		{"kill-plugin", "the store is killed under load"},
 		{"calls-under-way", "calls that wait while another daemon comes and goes"},

@@ -25,6 +25,7 @@ type ownScenario struct {
 func own() []ownScenario {
 	return []ownScenario{
 		{"before-start", beforeStart},
+		{"queued-before-start", queuedBeforeStart},
 		{"uncounted-before-start", uncountedBeforeStart},
 		{"kill-plugin", killPlugin},
 		{"calls-under-way", callsUnderWay},

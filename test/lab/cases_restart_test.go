@@ -59,6 +59,26 @@ func beforeStart(t *testing.T, l *Lab) {
 	d.Stop()
 }
 
+// queuedBeforeStart has a connection wait to be accepted when the daemon starts, where nobody holds it yet.
+func queuedBeforeStart(t *testing.T, l *Lab) {
+	d := NewDaemon(t, l, 0)
+	c := NewCase(t, l, d)
+	server, client := c.Start("server", c.Pair.B), c.Start("client", c.Pair.A)
+	client.Dial("s", "tcp4", server.Listen("l", "tcp4", c.Pair.B.V4))
+	d.Start()
+	client.must(script.Command{Do: script.Reset})
+	server.must(script.Command{Do: script.Reset})
+	server.Accept("l", "s")
+	client.Send("s", 1000, 1)
+	server.Receive("s", 1000)
+	client.Send("s", 5000, 1)
+	server.must(script.Command{Do: script.Receive, How: script.Splice, Name: "s", Bytes: 5000})
+	client.Finish()
+	server.Finish(onlyBytes)
+	c.Check()
+	d.Stop()
+}
+
 // uncountedBeforeStart has what moves bytes without calls set up before the daemon starts: it is told of all the same.
 func uncountedBeforeStart(t *testing.T, l *Lab) {
 	d := NewDaemon(t, l, 0)
