@@ -174,6 +174,7 @@ enum uncounted {
 	UNCOUNTED_RX_RING = 2,
 	UNCOUNTED_TUN = 3,
 	UNCOUNTED_RECEIVE_ZC = 4,
+	UNCOUNTED_TAP = 5,
 };
 
 /* A hint that something changed in the map `processes`. */

@@ -117,9 +117,12 @@ static __noinline int count_outer(struct control *ctl, struct outer *o, __u32 le
 
 static __always_inline int on_queue(const struct sk_buff *skb)
 {
+	struct sock *sk = skb->sk;
 	struct outer o = {};
 	struct control *ctl;
 
+	if (sk && !sk->__sk_common.skc_family)
+		return on_tap(sk);
 	if (!carries(skb))
 		return 0;
 	ctl = active();

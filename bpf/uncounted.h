@@ -68,6 +68,24 @@ static __always_inline int on_device(struct bpf_cgroup_dev_ctx *ctx)
 	return 1;
 }
 
+/*
+ * A packet leaves that was written to a tap of a device (macvtap, ipvtap), as virtual machines do: it belongs to a socket of no
+ * family. Which device file that was cannot be told when it is opened, since its number is given out anew at each boot.
+ */
+static __always_inline int on_tap(struct sock *sk)
+{
+	struct socket_state *state;
+
+	if (!active())
+		return 0;
+	state = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!state || state->following)
+		return 0;
+	state->following = 1; /* told once */
+	uncounted(bpf_get_current_task_btf(), UNCOUNTED_TAP);
+	return 0;
+}
+
 /* A file that was open before there were probes. */
 static __always_inline int on_open_file(struct task_struct *task, struct file *file)
 {

@@ -148,6 +148,7 @@ func packet() []path {
 		{"packet-rx-ring", "PACKET_RX_RING"},
 		{"xdp-bind", "AF_XDP"},
 		{"tun-write", "TUN device"},
+		{"macvtap-write", "macvtap device"},
 		{"vxlan", "VXLAN of the kernel"},
 		{"wireguard", "WireGuard of the kernel"},
 		{"vsock", "vsock over loopback"},

@@ -29,7 +29,7 @@ grep -qw memory /sys/fs/cgroup/cgroup.subtree_control
 
 mkdir -p "/lib/modules/$(uname -r)"
 mount --bind "$MODULES" "/lib/modules/$(uname -r)"
-modprobe -a veth sctp tun wireguard vsock_loopback loop fuse btrfs squashfs
+modprobe -a veth sctp tun macvtap wireguard vsock_loopback loop fuse btrfs squashfs
 
 # On the overlay, whose files the kernel knows by another device and inode than stat shows; and empty, since the host's
 # lab directories are none of ours.

@@ -22,6 +22,7 @@ func packetPaths() []scenario {
 		{"packet-no-total", packetSniffer},
 		{"xdp-bind", xdpBind},
 		{"tun-write", tunWrite},
+		{"macvtap-write", macvtapWrite},
 		{"vxlan", vxlan},
 		{"wireguard", wireguard},
 		{"vsock", func(c *Case) {
@@ -136,6 +137,31 @@ func tunWrite(c *Case) {
 	writer.Finish()
 	c.CheckNamed(who, "tun")
 	c.Check()
+}
+
+// macvtapWrite writes frames to a device as virtual machines have them.
+func macvtapWrite(c *Case) {
+	c.Uneven()
+	err := c.Pair.A.Do(func() error {
+		under, err := netlink.LinkByName("lab0")
+		if err != nil {
+			return err
+		}
+		attributes := netlink.LinkAttrs{Name: "labtap", ParentIndex: under.Attrs().Index}
+		return netlink.LinkAdd(&netlink.Macvtap{Macvlan: netlink.Macvlan{LinkAttrs: attributes, Mode: netlink.MACVLAN_MODE_BRIDGE}})
+	})
+	c.Feature("macvtap", !errors.Is(err, unix.EOPNOTSUPP))
+	if err == nil {
+		err = c.Pair.A.Do(func() error { return raise("labtap", netip.MustParsePrefix("10.87.0.1/24")) })
+	}
+	if err != nil {
+		c.Fatal(err)
+	}
+	p := c.Start("machine", c.Pair.A)
+	p.must(script.Command{Do: script.Tap, Bytes: 200, Times: 3})
+	who := p.Identity()
+	p.Finish()
+	c.CheckGap(who, "macvtap")
 }
 
 // raise gives a device an address and sets it up.

@@ -131,7 +131,7 @@ type Lookup struct {
 // Uncounted tells that a process uses a way onto the network whose bytes no call returns.
 type Uncounted struct {
 	Process Key    `json:"process"`
-	Way     string `json:"way"`  // "AF_XDP socket", "mapped packet ring", "TUN device"
+	Way     string `json:"way"`  // "AF_XDP socket", "mapped packet ring", "TUN device", "macvtap device"
 	Time    int64  `json:"time"` // boot ns
 }
 

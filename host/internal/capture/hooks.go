@@ -61,7 +61,7 @@ func hooks() []hook {
 		{"AF_XDP sockets and mapped packet rings", false, cgroup(kernelProgSetOption)},
 		{"io_uring's zero-copy receive", false, tracepoint(kernelProgRingRegister)},
 		{"TUN devices that are opened", false, cgroup(kernelProgOpenDevice)},
-		{"packets of tunnels", false, tracepoint(kernelProgPacketQueue)},
+		{"packets of tunnels, and macvtap devices that are written to", false, tracepoint(kernelProgPacketQueue)},
 		{"owners of SCTP associations", false, cgroup(kernelProgSocketCreate)},
 		{"connects that have no answer yet", false, cgroup(kernelProgTcpEvent)},
 		{"connects, accepts and listens", false, tracepoint(kernelProgSockState)},

@@ -317,6 +317,7 @@ const (
 	kernelUncountedUNCOUNTED_RX_RING    kernelUncounted = 2
 	kernelUncountedUNCOUNTED_TUN        kernelUncounted = 3
 	kernelUncountedUNCOUNTED_RECEIVE_ZC kernelUncounted = 4
+	kernelUncountedUNCOUNTED_TAP        kernelUncounted = 5
 )
 
 // Names of all BPF objects in the ELF.

@@ -139,6 +139,8 @@ func uncountedWay(way uint32) string {
 		return "io_uring zero-copy receive"
 	case kernelUncountedUNCOUNTED_TUN:
 		return "TUN device"
+	case kernelUncountedUNCOUNTED_TAP:
+		return "macvtap device"
 	}
 	return "unknown way"
 }

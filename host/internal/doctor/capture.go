@@ -180,7 +180,8 @@ func Cost(sees string) string {
 		{"AF_XDP", "What they move is in no sum, and nobody is told that they are there."},
 		{"TUN devices", "What is written to them is in no sum, and nobody is told who does."},
 		{"io_uring's", "What it moves is in no sum, and nobody is told that it is used."},
-		{"packets of tunnels", "Tunnels make no rows of their own; what is sent through them is counted where programs send it."},
+		{"packets of tunnels", "Tunnels make no rows of their own; what is sent through them is counted where programs send it. " +
+			"Of macvtap devices nobody is told."},
 		{"owners of SCTP", "Bytes over SCTP are counted; connects and accepts over it make no row."},
 		{"names that", "Addresses are named by what is seen on the wire alone."},
 		{"connects that", "A connect makes a row only once it is answered, refused or given up."},

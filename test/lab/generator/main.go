@@ -140,6 +140,8 @@ func (p *puppet) withoutSocket(c script.Command, r *script.Reply) (done bool, er
 		return true, p.tunnel(c)
 	case script.Inject:
 		return true, p.inject(c, r)
+	case script.Tap:
+		return true, tap(c, r)
 	case script.BindXDP:
 		return true, p.bindXDP(c)
 	case script.Storm:

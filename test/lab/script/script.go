@@ -44,6 +44,7 @@ const (
 	Chatter  = "chatter"  // Bytes, Times: talks over unix and netlink sockets, which is nobody's network
 	Tunnel   = "tunnel"   // Name, Net (of the device): opens a TUN device, with a queue that Inject writes to
 	Inject   = "inject"   // Name, Address, Peers, Bytes, Times: write(2) of UDP datagrams from Address on a TUN device
+	Tap      = "tap"      // Bytes, Times: write(2) of frames on the machine's only macvtap device
 	BindXDP  = "bindxdp"  // Net (of the device): makes and binds an AF_XDP socket
 	Storm    = "storm"    // Path, Peers, Threads, Millis: starts a program that connects, sends and ends, over and over
 	Disguise = "disguise" // As: takes another name and overwrites its arguments
