@@ -11,7 +11,7 @@ started=$(date +%s)
 	"$@"
 	echo $? >"$work/code"
 } 2>&1 | tee "$work/log"
-code=$(cat "$work/code")
+code=$(cat "$work/code" 2>/dev/null || echo 1) # none if it was killed
 [ -n "${PARTS:-}" ] || exit "$code"
 echo "$name $(($(date +%s) - started))" >>"$PARTS"
 # The last words of a part are far from what went wrong in it; who sees only the end of it all must be told.

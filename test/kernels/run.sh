@@ -8,12 +8,12 @@
 # built for it here. Kernels are Debian packages, downloaded once and kept by version in
 # ${XDG_CACHE_HOME:-/var/cache}/picosnitch-kernels; what the last run left is in results/<kernel> there: lab.log,
 # console.log, dmesg, cases (result, case, seconds), programs (name, verified instructions, why it was refused; both with
-# tabs) and, if the guest came to its end, status.
+# tabs) and, if the guest came to its end, status; if it hung, hung and monitor.log. One that failed is kept in <kernel>.failed.
 #
 # PICOSNITCH_BIN  the daemon to test (bin/picosnitch), its plugins beside it
 # LAB_CASES       which tests, as for go test -run (^TestLab$; of arm64-6.1 a selection)
 # LAB_PATIENCE    times 30 s is what a case waits for its rows (6)
-# LAB_LIMIT       seconds a kernel, from power on (1200; a quiet machine must keep 720, and it is said where one did not)
+# LAB_LIMIT       seconds a kernel, from power on (720, which is what a quiet machine must keep)
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -21,9 +21,8 @@ tree=$(cd "$here/../.." && pwd)
 cache=${XDG_CACHE_HOME:-/var/cache}/picosnitch-kernels
 command=${PICOSNITCH_BIN:-$tree/bin/picosnitch}
 go=${GO:-go}
-limit=${LAB_LIMIT:-1200}
-quiet=720   # seconds
-silence=${LAB_SILENCE:-180} # seconds without a pulse, after which a guest hangs; it boots in 20
+limit=${LAB_LIMIT:-720}
+silence=180 # seconds without a pulse, after which a guest hangs; it boots in 20
 
 die() {
 	echo "test-kernels: $*" >&2
@@ -166,8 +165,7 @@ judge() {
 	others=$(grep -vc '^PASS\|^SKIP' "$1/cases" || true)
 	release=$(cat "$1/kernel" 2>/dev/null || echo "not booted")
 	status=$(cat "$1/status" 2>/dev/null || echo none)
-	took=$(($(date +%s) - started))
-	echo "kernel $release: $passed cases passed, $skipped skipped for want of what this kernel lacks, $others did not; exit status $status; $took s$([ "$took" -le "$quiet" ] || echo ", more than $quiet")"
+	echo "kernel $release: $passed cases passed, $skipped skipped for want of what this kernel lacks, $others did not; exit status $status; $(($(date +%s) - started)) s"
 	[ "$status" = 0 ] && [ "$others" = 0 ] && [ "$passed" -gt 0 ] && judge_programs "$1"
 }
 
@@ -188,7 +186,7 @@ verdict() {
 
 # running OUT: the cases that began and did not end.
 running() {
-	awk -F '\t' 'FNR == NR { ended[$2] = 1; next } !($1 in ended) && !($1 in shown) { shown[$1] = 1; print $1 }' "$1/cases" - <<-END
+	awk -F '\t' 'FILENAME == ARGV[1] { ended[$2] = 1; next } !($1 in ended) && !($1 in shown) { shown[$1] = 1; print $1 }' "$1/cases" - <<-END
 		$(sed -n 's/^=== CONT  TestLab\/\(shared\/cases\|own\)\/\(.*\)$/\2/p' "$1/lab.log")
 	END
 }
@@ -260,44 +258,29 @@ build_root() {
 	cp -R "$kernel/lib" "$root$kernel"
 }
 
-# keep OUT NAME: what is in OUT, for a person to look at.
-keep() {
-	rm -rf "$1.$2"
-	mv "$1" "$1.$2"
-}
-
-# attempt SERIES OUT: one boot, from an empty directory to the verdict.
-attempt() {
-	[ ! -d "$2" ] || [ "$(cat "$2/status" 2>/dev/null)" = 0 ] || keep "$2" failed
-	rm -rf "$2"
-	mkdir -p "$2"
-	cp "$here/guest.sh" "$2/guest.sh"
-	started=$(date +%s)
-	cat >"$2/env" <<END
-BUILD='$work' COMMAND='$command' MODULES='$kernel/lib/modules/$release' STARTED=$started TREE='$tree'
-LAB_CASES='${LAB_CASES:-$(chosen "$1")}' LESSER_CASES='$(lesser "$1")' LAB_MUST='$(must "$1")' LAB_PATIENCE=${LAB_PATIENCE:-6} LAB_TIMEOUT=$((limit - 40))s
-END
-	printf '%s\n' "${guest_command:-run_lab}" >"$2/command"
-	boot "$kernel" "$2"
-	judge "$2" && return
-	[ -n "$guest_command" ] || explain "$2"
-	return 1
-}
-
-# run SERIES. A guest that froze as a whole has judged nothing: it is told of, what it left is kept, and it boots once more.
+# run SERIES: what a run that failed left stays beside, until another one fails.
 run() {
 	choose "$1"
 	fetch "$1"
 	release=$(ls "$kernel/lib/modules")
 	out=$cache/results/$1
 	build_for "$arch"
+	[ ! -d "$out" ] || [ "$(cat "$out/status" 2>/dev/null)" = 0 ] || { rm -rf "$out.failed" && mv "$out" "$out.failed"; }
+	rm -rf "$out"
+	mkdir -p "$out"
+	cp "$here/guest.sh" "$out/guest.sh"
+	started=$(date +%s)
+	cat >"$out/env" <<END
+BUILD='$work' COMMAND='$command' MODULES='$kernel/lib/modules/$release' STARTED=$started TREE='$tree'
+LAB_CASES='${LAB_CASES:-$(chosen "$1")}' LESSER_CASES='$(lesser "$1")' LAB_MUST='$(must "$1")' LAB_PATIENCE=${LAB_PATIENCE:-6} LAB_TIMEOUT=$((limit - 40))s
+END
+	printf '%s\n' "${guest_command:-run_lab}" >"$out/command"
 	make_initrd "$kernel" "$work/initrd.gz"
 	echo "kernel $release (Debian ${kernel##*/"$1"-}), $(${emulator%% *} --version | head -n 1)"
-	attempt "$1" "$out" && return
-	[ -e "$out/hung" ] || return 1
-	keep "$out" hung
-	echo "kernel $1 boots once more; what the one that hung left is in $out.hung"
-	attempt "$1" "$out"
+	boot "$kernel" "$out"
+	judge "$out" && return
+	[ -n "$guest_command" ] || explain "$out"
+	return 1
 }
 
 case ${1:-all} in

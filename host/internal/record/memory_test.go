@@ -243,7 +243,7 @@ func TestOrderThatMakesNoSenseIsLeftOut(t *testing.T) {
 		}
 	}
 	state := k.state(nil)
-	state[keyAgain] = state[keyOnce] // twice, and more than there is room for now
+	state[keyAgain] = state[keyOnce] // twice, and more than there is room for
 	got, _, err := parseState(encodeJSON(state), 80)
 	if err != nil || got.total != 10 || len(got.executables) != 100 {
 		t.Errorf("%v, %d learned, %d known", err, got.total, len(got.executables))
